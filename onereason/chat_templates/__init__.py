@@ -1,0 +1,1 @@
+"""Chat templates as package files; `onereason.data.chat.load_template` reads them."""

@@ -1,0 +1,35 @@
+"""The errors a user can cause. Each says what was read, where, what was expected and the way out.
+
+The command line prints the message as one line and exits with code 2; everything else is our own mistake and shows a
+traceback.
+"""
+
+from __future__ import annotations
+
+
+class OnereasonError(Exception):
+    """Root of the family: catch it to tell a user's mistake from a fault of the toolkit."""
+
+
+class ConfigError(OnereasonError, ValueError):
+    """A configuration file, an override or a command-line value is wrong."""
+
+
+class DataError(OnereasonError, ValueError):
+    """An input table or file is missing, malformed or breaks the schema."""
+
+
+class FormatError(OnereasonError, ValueError):
+    """An itemic format is declared wrongly, or codes / text / a tokenizer do not fit it."""
+
+
+class CatalogError(OnereasonError, ValueError):
+    """A catalog is missing, malformed, or lacks items that are asked of it."""
+
+
+class ModelError(OnereasonError, ValueError):
+    """A model folder is incomplete or does not match the format, catalog or tokenizer it is used with."""
+
+
+class StorageError(OnereasonError, RuntimeError):
+    """An output cannot be written: no space, no permission, or it exists already."""

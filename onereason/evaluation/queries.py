@@ -1,0 +1,107 @@
+"""What is asked of a recommender: evaluation examples, one query a user and domain.
+
+Where the format tells domains apart, the target's domain is given (the model's begin token is forced, the baselines
+rank that domain only) and the history holds all domains interleaved. An example whose targets lie in several domains
+(possible under a temporal split) becomes one query a domain.
+
+Notation: `Q` queries, `N` items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onereason.data.timelines import Examples, Split, Timelines, split_leave_one_out, split_temporal
+from onereason.errors import ConfigError, DataError
+
+SPLIT_METHODS = ("leave_one_out", "temporal")
+HISTORY_STRATA = ((0, 0), (1, 2), (3, 4), (5, 9), (10, 19), (20, 49), (50, None))
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Queries in the order of their users.
+
+    Attributes:
+        users: int64 `[Q]`, index into the timelines' users.
+        histories: `Q` int64 arrays of item indices, oldest first, whole.
+        targets: `Q` int64 arrays of item indices, all of the query's domain.
+        domains: int64 `[Q]`, position of the domain asked for in the trie's domains.
+    """
+
+    users: np.ndarray
+    histories: list[np.ndarray]
+    targets: list[np.ndarray]
+    domains: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @property
+    def history_lengths(self) -> np.ndarray:
+        """int64 `[Q]`."""
+        return np.array([len(h) for h in self.histories], dtype=np.int64)
+
+    @property
+    def last_items(self) -> np.ndarray:
+        """int64 `[Q]`, the newest item of each history, -1 for an empty one."""
+        return np.array([h[-1] if len(h) else -1 for h in self.histories], dtype=np.int64)
+
+
+def build_queries(examples: Examples, item_domain: np.ndarray) -> Queries:
+    """Examples -> queries, given each item's domain position `[N]`."""
+    users, histories, targets, domains = [], [], [], []
+    for user, history, target in zip(examples.users, examples.histories, examples.targets, strict=True):
+        of_target = item_domain[target]
+        for domain in dict.fromkeys(of_target.tolist()):
+            users.append(user)
+            histories.append(history)
+            targets.append(target[of_target == domain])
+            domains.append(domain)
+    return Queries(np.asarray(users, np.int64), histories, targets, np.asarray(domains, np.int64))
+
+
+def make_split(
+    timelines: Timelines, method: str, validation_start: int | None = None, test_start: int | None = None
+) -> Split:
+    """The split named `method`; `ConfigError` where its moments are missing or superfluous."""
+    if method not in SPLIT_METHODS:
+        raise ConfigError(f"split method {method!r} is not known; use {' or '.join(SPLIT_METHODS)}.")
+    if method == "leave_one_out":
+        if validation_start is not None or test_start is not None:
+            raise ConfigError("--validation-start and --test-start belong to --split-method temporal.")
+        return split_leave_one_out(timelines)
+    if validation_start is None or test_start is None:
+        raise ConfigError(
+            "--split-method temporal needs --validation-start and --test-start (timestamps of the interactions)."
+        )
+    return split_temporal(timelines, validation_start, test_start)
+
+
+def choose_examples(split: Split, name: str, max_users: int | None = None, seed: int = 0) -> Examples:
+    """The examples of a split part, all of them or `max_users` drawn with the seed.
+
+    Raises:
+        DataError: the part has no example.
+        ConfigError: `max_users` below 1.
+    """
+    if max_users is not None and max_users < 1:
+        raise ConfigError(f"max_users must be at least 1, got {max_users}; leave it out to evaluate all users.")
+    examples = split.examples(name)
+    if len(examples) == 0:
+        raise DataError(
+            f"the {name} split is empty: no user has a history and a target in it (leave-one-out needs users with at "
+            "least 3 interactions; a temporal split needs moments inside the data)."
+        )
+    if max_users is None or max_users >= len(examples):
+        return examples
+    drawn = np.random.default_rng(seed).choice(len(examples), size=max_users, replace=False)
+    return examples.select(np.sort(drawn))
+
+
+def history_stratum(lengths: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of `HISTORY_STRATA` and each length's stratum (int64, same shape)."""
+    names = ["0" if high == 0 else f"{low}+" if high is None else f"{low}-{high}" for low, high in HISTORY_STRATA]
+    return names, np.searchsorted([low for low, _ in HISTORY_STRATA], lengths, side="right") - 1

@@ -1,0 +1,255 @@
+"""The life of a training run: command line, start or resume, trainer, and the finished model folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from transformers import Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.utils.logging import disable_progress_bar
+
+from onereason.config import load_config, to_dict
+from onereason.data.collate import LossMaskCollator
+from onereason.errors import ConfigError, OnereasonError, StorageError
+from onereason.io import build_manifest, read_json, write_json
+from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
+from recipes.common import EncodedMixture, SelectionConfig, TrainingConfig, count_tokens
+
+T = TypeVar("T")
+
+
+def parse_command_line(cls: type[T], run: Callable[[T], None], doc: str | None) -> int:
+    """`--config FILE key=value ...` -> the recipe's dataclass -> `run`. User mistakes are one line and exit code 2."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="YAML file of the recipe's configuration")
+    parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, e.g. training.learning_rate=1e-3")
+    args = parser.parse_args()
+    try:
+        run(load_config(cls, args.config, args.overrides))
+    except OnereasonError as error:
+        if args.traceback:
+            traceback.print_exc()
+        print(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def prepare_process() -> None:
+    """DeepSpeed without a GPU needs its backend named before anything asks for one; elsewhere this does nothing."""
+    if deepspeed_on_cpu():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        PartialState(backend="gloo")
+
+
+def deepspeed_on_cpu() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and not torch.cuda.is_available()
+
+
+def start_run(config: Any, selection: SelectionConfig | None = None) -> tuple[str | None, TrainingArguments]:
+    """Checks the run folder, finds the checkpoint to go on from, builds transformers' arguments.
+
+    A run folder holds one configuration (`config.json`): going on with another one would mix two runs in silence.
+    """
+    out = Path(config.out)
+    if (out / "model").exists():
+        raise StorageError(f"{out / 'model'} exists: this run is finished; choose another `out` or remove the folder.")
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    checkpoint = latest_checkpoint(out) if config.resume else None
+    values = to_dict(config)
+    if checkpoint:
+        before = read_json(out / "config.json", "run configuration")
+        changed = [k for k in values if k != "resume" and before.get(k) != _plain(values[k])]
+        if changed:
+            raise ConfigError(
+                f"{out} holds checkpoints of a run with another configuration (different: {', '.join(changed)}); "
+                "choose another `out`, or pass resume=false to start over."
+            )
+    return checkpoint, build_training_arguments(config.training, out, selection)
+
+
+def claim_run_folder(config: Any) -> None:
+    """Writes the run's configuration, once everything that can be refused was; call it right before the trainer.
+
+    Starting over removes the checkpoints of the run before: the next resumption would take the newest of them for ours.
+    """
+    if PartialState().is_main_process:
+        out = Path(config.out)
+        if not config.resume:
+            for old in out.glob("checkpoint-*"):
+                shutil.rmtree(old)
+        write_json(out / "config.json", to_dict(config))
+    PartialState().wait_for_everyone()
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as JSON gives them back."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def build_training_arguments(
+    training: TrainingConfig, out: Path, selection: SelectionConfig | None = None
+) -> TrainingArguments:
+    """transformers' arguments from ours. One epoch is the whole mixture: `data.passes` is already laid out in it."""
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if getattr(training, name) < 1:
+            raise ConfigError(f"training.{name} must be at least 1, got {getattr(training, name)}.")
+    if training.learning_rate < 0:
+        raise ConfigError(f"training.learning_rate must not be negative, got {training.learning_rate}.")
+    try:
+        for tracker in get_reporting_integration_callbacks(list(training.report_to)):
+            tracker()
+    except (ValueError, RuntimeError, ImportError) as error:  # unknown, or not installed
+        raise ConfigError(f"training.report_to: {error}") from error
+    options = {name: getattr(training, name) for name in TrainingConfig.__dataclass_fields__}
+    options["report_to"] = list(training.report_to)
+    for ours in ("attn_implementation", "weights_dtype", "group_by_length"):
+        del options[ours]
+    if "activation_checkpointing" in TrainingArguments.__dataclass_fields__:  # transformers' newer name for it
+        options["activation_checkpointing"] = options.pop("gradient_checkpointing")
+    if training.fsdp is None:
+        options.pop("fsdp")
+    if selection is not None and selection.data is not None:
+        if training.deepspeed or training.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or deepspeed_on_cpu():
+            raise ConfigError("selection.data needs whole weights on every process: use one process or DDP.")
+        if training.attn_implementation not in ("sdpa", "eager"):
+            raise ConfigError(
+                f"selection.data runs the beam search, which needs training.attn_implementation sdpa or eager, "
+                f"got {training.attn_implementation}."
+            )
+        options |= {
+            "eval_strategy": "steps",
+            "eval_steps": selection.eval_steps,
+            "save_steps": selection.eval_steps,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": selection.metric,
+            "greater_is_better": True,
+        }
+    try:
+        return TrainingArguments(
+            output_dir=str(out),
+            num_train_epochs=1,
+            use_cpu=not torch.cuda.is_available() and not deepspeed_on_cpu(),
+            save_strategy="steps",
+            logging_strategy="steps",
+            train_sampling_strategy="sequential",  # the mixture's order is final
+            remove_unused_columns=False,
+            disable_tqdm=not sys.stderr.isatty(),
+            ddp_find_unused_parameters=False,
+            accelerator_config={"use_configured_state": True} if deepspeed_on_cpu() else None,
+            **options,
+        )
+    except ValueError as error:
+        raise ConfigError(f"training: {error}") from error
+
+
+class RecommendationTrainer(Trainer):
+    """transformers' Trainer whose evaluation is constrained recall on validation users."""
+
+    def __init__(self, *args: Any, validate: Callable[[Any], Mapping[str, float]] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._validate = validate
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Runs on the main process and shares the figures, so that every process chooses the same checkpoint."""
+        values: list[Any] = [None]
+        if self.accelerator.is_main_process and self._validate is not None:
+            model = self.accelerator.unwrap_model(self.model)
+            values = [{f"eval_{name}": float(value) for name, value in self._validate(model).items()}]
+        if self.accelerator.num_processes > 1:
+            torch.distributed.broadcast_object_list(values)
+        self.log(dict(values[0]))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values[0])
+        return values[0]
+
+
+def build_trainer(
+    model: Any,
+    dataset: EncodedMixture,
+    arguments: TrainingArguments,
+    pad_token_id: int,
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> RecommendationTrainer:
+    """The trainer of a recipe."""
+    return RecommendationTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        eval_dataset=[] if validate is not None else None,  # the trainer wants one; validation reads users instead
+        data_collator=LossMaskCollator(pad_token_id),
+        callbacks=list(callbacks),
+        validate=validate,
+    )
+
+
+def latest_checkpoint(out: Path) -> str | None:
+    """The newest whole checkpoint of an interrupted run, or None."""
+    found = [p for p in out.glob("checkpoint-*") if _is_whole(p / "trainer_state.json")]
+    return str(max(found, key=lambda p: int(p.name.rpartition("-")[2]))) if found else None
+
+
+def _is_whole(state_file: Path) -> bool:
+    """The trainer writes its state last, so a checkpoint is whole when that file is; a kill may have cut it short."""
+    try:
+        json.loads(state_file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def finish_run(
+    config: Any,
+    trainer: RecommendationTrainer,
+    prepare: Callable[[ModelFolder], Any],
+    merge: Callable[[Any], Any],
+) -> None:
+    """Writes the complete model folder `out/model`.
+
+    The trained weights are gathered (whatever shards them), laid into a fresh copy of the start model that `prepare`
+    has wrapped in the same way, and unwrapped by `merge`.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        fresh = load_model_folder(config.model)
+        stored_dtype = next(fresh.model.parameters()).dtype
+        fresh.model.float()  # adapters are merged in full precision, whatever type the folder keeps
+        prepare(fresh)
+        fresh.model.load_state_dict({name: value.to("cpu", torch.float32) for name, value in state.items()})
+        model = merge(fresh.model).to(stored_dtype)
+        history = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_runtime" not in entry]
+        write_json(Path(config.out) / "log_history.json", history)
+        manifest = build_manifest(
+            type(config).__name__.removesuffix("Config").lower(),
+            inputs=[
+                Path(config.model) / "model.safetensors",
+                *(Path(config.data.corpora[name]) / "rows.jsonl" for name in trainer.train_dataset.encoded),
+            ],
+            config=to_dict(config),
+            seed=config.training.seed,
+            counts={"steps": trainer.state.global_step, **count_tokens(trainer.train_dataset)},
+        )
+        selection = getattr(config, "selection", None)
+        if selection is not None and selection.data is not None:
+            manifest["prompt"] = {"style": selection.prompt, "max_history": selection.max_history}
+            manifest["validation"] = {selection.metric: trainer.state.best_metric}
+        out = Path(config.out) / "model"
+        save_model_folder(model, fresh.tokenizer, fresh.vocabulary, fresh.catalog, out, manifest)
+        print(f"finished: {out}")
+    trainer.accelerator.wait_for_everyone()

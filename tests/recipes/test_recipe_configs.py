@@ -1,0 +1,51 @@
+"""Every shipped YAML and JSON is loaded by its own class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from onereason.config import load_config
+from recipes.align import AlignConfig
+from recipes.warmup import WarmupConfig
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "recipes" / "configs"
+CLASSES = {"warmup": WarmupConfig, "align": AlignConfig}
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def test_every_folder_of_configurations_has_a_class() -> None:
+    assert {p.relative_to(CONFIGS).parts[0] for p in FILES} == set(CLASSES)
+    assert len(FILES) >= 6
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_recipe_configuration_loads(path: Path) -> None:
+    config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
+    assert set(config.data.shares) <= set(config.data.corpora)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "recipes/accelerate_configs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_accelerate_configuration_loads(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert (
+        config.distributed_type.name
+        == {
+            "single": "NO",
+            "ddp": "MULTI_GPU",
+            "fsdp2": "FSDP",
+            "zero2": "DEEPSPEED",
+            "zero3": "DEEPSPEED",
+        }[path.stem]
+    )
+    if path.stem.startswith("zero"):
+        named = yaml.safe_load(path.read_text())["deepspeed_config"]["deepspeed_config_file"]
+        assert json.loads((REPOSITORY / named).read_text())["zero_optimization"]["stage"] == int(path.stem[-1])
