@@ -12,7 +12,6 @@ newest checkpoint. The result is the model folder `out/model`.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +26,7 @@ from recipes.run import (
     build_trainer,
     claim_run_folder,
     finish_run,
+    leave_process,
     parse_command_line,
     prepare_process,
     start_run,
@@ -111,4 +111,4 @@ def prepare(folder: ModelFolder, config: AlignConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(parse_command_line(AlignConfig, run, __doc__))
+    leave_process(parse_command_line(AlignConfig, run, __doc__))

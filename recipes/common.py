@@ -67,8 +67,8 @@ class TrainingConfig:
     """Batches hold rows of like length (less padding) and come in random order."""
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights while they train. Tiny updates vanish in bfloat16; the finished folder keeps its own type."""
-    bf16: bool = False
-    """bfloat16 autocast."""
+    bf16: bool | Literal["auto"] = False
+    """bfloat16 autocast; `auto` where the hardware has it (a CPU that emulates it is ten times slower)."""
     gradient_checkpointing: bool = False
     """Trades compute for memory."""
     save_steps: float = 500

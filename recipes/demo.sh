@@ -8,17 +8,20 @@ step=0
 began=$SECONDS
 say() { step=$((step + 1)); printf '\n\033[1m[%d/%d] %s\033[0m  (%d s)\n' "$step" "$STEPS" "$1" $((SECONDS - began)); }
 export TOKENIZERS_PARALLELISM=false
+# accelerate gives a process one CPU thread unless told otherwise; a model this small gains nothing from more than 8
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(python -c 'import os; print(min(8, os.cpu_count() or 1))')}
 command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu  # else DeepSpeed warns at each start that it found no GPU
 
 say "A simulated world: four domains, users whose interests move"
 onereason simulate --out "$RUN/world" --users 2000 --items 2000 --topics 12 --seed 0 --overwrite
 
 say "Semantic ids: captions -> embedding -> residual k-means"
-onereason tokenize --data "$RUN/world" --out "$RUN/catalog" --format onereason --levels 2 --codes 64 --overwrite
+onereason tokenize --data "$RUN/world" --out "$RUN/catalog" --format onereason --levels 2 --codes 64 \
+    --collaborative-weight 0.5 --save-vectors --overwrite
 
 say "A random small Qwen3 learns the itemic tokens' names"
 onereason extend --base tiny --base-config hidden_size=128 num_hidden_layers=3 num_attention_heads=4 \
-    --catalog "$RUN/catalog" --init description --out "$RUN/base" --overwrite
+    --catalog "$RUN/catalog" --init vectors --out "$RUN/base" --overwrite
 
 say "Corpora of the four alignment tasks"
 python -m data_builders.build_persona --data "$RUN/world" --catalog "$RUN/catalog" --max-history 3 \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -23,6 +24,7 @@ from onereason.data.collate import LossMaskCollator
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
 from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
+from onereason.model.precision import has_fast_bfloat16
 from recipes.common import EncodedMixture, SelectionConfig, TrainingConfig, count_tokens
 
 T = TypeVar("T")
@@ -46,6 +48,20 @@ def parse_command_line(cls: type[T], run: Callable[[T], None], doc: str | None) 
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return 0
+
+
+def leave_process(code: int) -> NoReturn:
+    """Ends a recipe's process; its work is done and on disk.
+
+    One process of several leaves without the interpreter's own shutdown: a thread of the collectives that wakes during
+    it aborts the process ("terminate called without an active exception"), and the launcher then reports a failure.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        atexit._run_exitfuncs()  # trackers close their runs there
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def prepare_process() -> None:
@@ -119,6 +135,7 @@ def build_training_arguments(
         raise ConfigError(f"training.report_to: {error}") from error
     options = {name: getattr(training, name) for name in TrainingConfig.__dataclass_fields__}
     options["report_to"] = list(training.report_to)
+    options["bf16"] = has_fast_bfloat16() if training.bf16 == "auto" else training.bf16
     for ours in ("attn_implementation", "weights_dtype", "group_by_length"):
         del options[ours]
     if "activation_checkpointing" in TrainingArguments.__dataclass_fields__:  # transformers' newer name for it

@@ -12,7 +12,6 @@ checkpoint. The result is the model folder `out/model`.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 
 from onereason.model.warmup import merge_new_rows, split_new_rows
@@ -21,6 +20,7 @@ from recipes.run import (
     build_trainer,
     claim_run_folder,
     finish_run,
+    leave_process,
     parse_command_line,
     prepare_process,
     start_run,
@@ -61,4 +61,4 @@ def run(config: WarmupConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(parse_command_line(WarmupConfig, run, __doc__))
+    leave_process(parse_command_line(WarmupConfig, run, __doc__))

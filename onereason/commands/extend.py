@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from onereason.itemic.catalog import Catalog
     from onereason.itemic.format import ItemicFormat
     from onereason.itemic.vocabulary import ItemicVocabulary
@@ -47,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         default="mean_noise",
-        choices=("mean_noise", "description", "copy_default"),
-        help="new rows from the old rows' mean with noise, from captions (needs --catalog), or transformers' default "
-        "(default: %(default)s)",
+        choices=("mean_noise", "description", "vectors", "copy_default"),
+        help="new rows from the old rows' mean with noise, from captions (needs --catalog), from item vectors (needs a "
+        "--catalog made with --save-vectors), or transformers' default (default: %(default)s)",
     )
     parser.add_argument(
         "--pad-to-multiple", type=int, default=64, metavar="M", help="rows grow to a multiple of this (default: 64)"
@@ -74,8 +76,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.pad_to_multiple < 1:
         raise ConfigError(f"--pad-to-multiple must be at least 1, got {args.pad_to_multiple}.")
-    if args.init == "description" and args.catalog is None:
-        raise ConfigError("--init description reads captions and needs --catalog; pass one or use --init mean_noise.")
+    if args.init in ("description", "vectors") and args.catalog is None:
+        raise ConfigError(f"--init {args.init} needs --catalog; pass one or use --init mean_noise.")
     catalog = None if args.catalog is None else Catalog.load(args.catalog)
     if args.base != TINY and (Path(args.base) / ITEMIC_FILE).is_file():
         extended = ItemicVocabulary.load(args.base)
@@ -158,6 +160,7 @@ def _extend(args: argparse.Namespace, format: ItemicFormat, catalog: Catalog | N
     from onereason.model.extend import extend_model, find_vocabulary
     from onereason.model.folder import save_model_folder, unused_row_ids
 
+    vectors = None if args.init != "vectors" or catalog is None else _load_vectors(args.catalog, catalog)
     model, tokenizer = _build_tiny(args, catalog) if args.base == TINY else _load_base(args)
     adopted = find_vocabulary(tokenizer, format) is not None
     rows_before, tokens_before = model.get_input_embeddings().weight.shape[0], len(tokenizer)
@@ -166,6 +169,7 @@ def _extend(args: argparse.Namespace, format: ItemicFormat, catalog: Catalog | N
         tokenizer,
         format,
         catalog=catalog,
+        vectors=vectors,
         init=args.init,
         pad_to_multiple=args.pad_to_multiple,
         seed=args.seed,
@@ -199,6 +203,20 @@ def _extend(args: argparse.Namespace, format: ItemicFormat, catalog: Catalog | N
     )
     save_model_folder(model, tokenizer, vocabulary, catalog, args.out, manifest, args.overwrite)
     _print_table(args.out, vocabulary, counts, init, model)
+
+
+def _load_vectors(folder: Path, catalog: Catalog) -> np.ndarray:
+    """The item vectors that `onereason tokenize --save-vectors` left in a catalog folder."""
+    from onereason.errors import ConfigError
+    from onereason.itemic.embed import VECTORS_FILE, load_precomputed
+
+    path = folder / VECTORS_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"--init vectors: {path} not found; make the catalog with `onereason tokenize --save-vectors`, or use "
+            "another --init."
+        )
+    return load_precomputed(path, catalog.item_ids)
 
 
 def _build_tiny(args: argparse.Namespace, catalog: Catalog | None) -> tuple[Any, Any]:

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of co-occurrence in training histories in the vectors, 0 to 1 (default: %(default)s)",
     )
     source.add_argument("--ids", type=Path, metavar="FILE", help="ready ids (sid_*.json) instead of fitting")
+    source.add_argument(
+        "--save-vectors",
+        action="store_true",
+        help="keep the items' vectors beside the catalog, for `onereason extend --init vectors`",
+    )
     codes = parser.add_argument_group("codes")
     codes.add_argument(
         "--collision",
@@ -62,16 +67,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
+    import numpy as np
     from rich.console import Console
 
     from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
     from onereason.errors import ConfigError, DataError
     from onereason.io import atomic_dir, build_manifest, require_output_dir
     from onereason.itemic.collisions import domain_groups
+    from onereason.itemic.embed import VECTORS_FILE
     from onereason.itemic.format import load_format
     from onereason.itemic.sid_report import PLOT_FILE, build_report, render_tables, write_report
     from onereason.itemic.sids import read_sids
-    from onereason.itemic.tokenizer import ItemicTokenizer, TokenizerConfig, arrange_sids, build_catalog
+    from onereason.itemic.tokenizer import (
+        ItemicTokenizer,
+        TokenizerConfig,
+        arrange_sids,
+        build_catalog,
+        build_item_vectors,
+    )
 
     # Everything that can be refused is, before anything is embedded or fitted.
     require_output_dir(args.out, args.overwrite)
@@ -84,10 +97,10 @@ def run(args: argparse.Namespace) -> int | None:
         max_points_per_centroid=args.max_points_per_centroid,
         seed=args.seed,
     )
-    if args.ids is not None and (args.collision not in (None, "keep") or args.collaborative_weight > 0):
-        raise ConfigError(
-            "ready ids (--ids) are taken as they are: --collision and --collaborative-weight do not apply."
-        )
+    if args.ids is not None and args.collision not in (None, "keep"):
+        raise ConfigError("ready ids (--ids) are taken as they are: --collision does not apply.")
+    if args.ids is not None and args.collaborative_weight > 0 and not args.save_vectors:
+        raise ConfigError("with ready ids (--ids), --collaborative-weight says only what --save-vectors keeps; add it.")
     dataset = load_dataset(args.data)
     if dataset.items.height == 0:
         raise DataError(f"{args.data / ITEMS_FILE} holds no item; there is nothing to tokenize.")
@@ -102,7 +115,18 @@ def run(args: argparse.Namespace) -> int | None:
     inputs = [args.data / ITEMS_FILE, args.data / INTERACTIONS_FILE]
     settings: dict[str, Any] = {"validation_start": args.validation_start}
     tokenizer = items = None
+    kept_vectors: np.ndarray | None = None
     warnings: list[str] = []
+    if args.ids is None or args.save_vectors:
+        embedder, text_vectors = build_embedder(
+            args.embedder, captions, item_ids, dim=args.dim, batch_size=args.batch_size, seed=args.seed
+        )
+        described = embedder.describe()
+        if "name_or_path" in described:  # a manifest names the model, not where it stands on this machine
+            described["name_or_path"] = Path(described["name_or_path"]).name
+        settings |= {"embedder": described, "tokenizer": vars(config)}
+        if args.embedder.startswith("array:"):
+            inputs.append(Path(args.embedder.removeprefix("array:")))
     if args.ids is not None:
         sids = read_sids(args.ids)
         codes = arrange_sids(sids, item_ids, str(args.ids))
@@ -110,27 +134,21 @@ def run(args: argparse.Namespace) -> int | None:
         settings["ids"] = args.ids.name
         if len(sids) > len(item_ids):
             warnings.append(f"{len(sids) - len(item_ids)} id(s) of {args.ids.name} belong to no item of the dataset.")
+        if args.save_vectors:
+            kept_vectors = build_item_vectors(text_vectors, histories, config).fused
     else:
-        embedder, vectors = build_embedder(
-            args.embedder, captions, item_ids, dim=args.dim, batch_size=args.batch_size, seed=args.seed
-        )
         tokenizer, items = ItemicTokenizer.fit(
             captions,
             format,
             embedder,
-            vectors=vectors,
+            vectors=text_vectors,
             domains=domains,
             histories=histories,
             config=config,
             progress=True,
         )
         format, codes = items.format, items.codes
-        described = embedder.describe()
-        if "name_or_path" in described:  # a manifest names the model, not where it stands on this machine
-            described["name_or_path"] = Path(described["name_or_path"]).name
-        settings |= {"embedder": described, "tokenizer": vars(config)}
-        if args.embedder.startswith("array:"):
-            inputs.append(Path(args.embedder.removeprefix("array:")))
+        kept_vectors = items.vectors
 
     catalog = build_catalog(format, item_ids, codes, domains, captions, histories)
     report = build_report(format, codes, domains, tokenizer=tokenizer, items=items, warnings=warnings)
@@ -145,6 +163,8 @@ def run(args: argparse.Namespace) -> int | None:
         catalog.write_into(temporary, manifest)
         if tokenizer is not None:
             tokenizer.write_into(temporary)
+        if args.save_vectors and kept_vectors is not None:
+            np.savez(temporary / VECTORS_FILE, vectors=kept_vectors, item_ids=np.array(item_ids))
         write_report(report, temporary)
 
     console = Console()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onereason.data.prompts import RecommendationPrompt
 
 DEFAULT_STYLE, DEFAULT_MAX_HISTORY = "chat", 50
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def load_recommender(
     """Loads a complete model folder (weights, tokenizer, `itemic.json`, catalog).
 
     `style` and `max_history` default to what the folder's `manifest.json` records under `"prompt"`, then to a chat
-    prompt of 50 items. `device` "auto" is the GPU where there is one.
+    prompt of 50 items. `device` "auto" is the GPU where there is one; `dtype` "auto" is bfloat16 where the machine
+    computes it fast, else float32.
 
     Raises:
         ModelError: the folder is incomplete or no extended model folder.
@@ -94,6 +95,7 @@ def load_recommender(
     """
     from onereason.data.prompts import RecommendationPrompt
     from onereason.model.folder import load_model_folder, require_catalog
+    from onereason.model.precision import has_fast_bfloat16
 
     model_dir = Path(model_dir)
     recorded = read_prompt_settings(model_dir)
@@ -106,6 +108,8 @@ def load_recommender(
     found_device = _resolve_device(device)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
+    if dtype == "auto":
+        dtype = "bfloat16" if has_fast_bfloat16() else "float32"
     folder = load_model_folder(model_dir, dtype=dtype, device=found_device)
     catalog = require_catalog(folder)
     return Recommender(

@@ -23,6 +23,8 @@ from onereason.itemic.align import normalize_rows
 from onereason.itemic.quantize import check_vectors
 
 EMBEDDER_FILE = "embedder.json"
+VECTORS_FILE = "vectors.npz"
+"""The items' vectors beside a catalog, as `load_precomputed` reads them."""
 _ARRAYS_FILE = "arrays.npz"
 _VOCABULARY_FILE = "vocabulary.json"
 

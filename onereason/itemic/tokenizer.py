@@ -82,6 +82,7 @@ class TokenizedItems:
         encoded: codes and residual errors before the collision policy.
         errors: float32 `[N, L]`, residual errors of `codes` (without the extra level).
         variance: sum of squared distances to the mean vector; relative errors divide by it.
+        vectors: float32 `[N, D + E]`, what was quantized.
         num_without_evidence: items whose collaborative vector comes from their text-nearest neighbours.
     """
 
@@ -91,7 +92,42 @@ class TokenizedItems:
     encoded: Encoding
     errors: np.ndarray
     variance: float
+    vectors: np.ndarray
     num_without_evidence: int
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """What is known of items as vectors.
+
+    Attributes:
+        fused: float32 `[N, D + E]`, text and collaborative block (`[N, D]` with collaborative weight 0).
+        known_text, known_collaborative: `[M, D]` and `[M, E]` of the items with collaborative evidence, or `None`.
+        num_without_evidence: items whose collaborative vector comes from their text-nearest neighbours.
+    """
+
+    fused: np.ndarray
+    known_text: np.ndarray | None
+    known_collaborative: np.ndarray | None
+    num_without_evidence: int
+
+
+def build_item_vectors(text: np.ndarray, histories: Sequence[np.ndarray], config: TokenizerConfig) -> ItemVectors:
+    """Text vectors `[N, D]` fused with what training histories say, as the configuration weighs them.
+
+    Raises:
+        DataError: a collaborative weight, and histories without evidence.
+    """
+    text = normalize_rows(text)
+    if config.collaborative_weight == 0:
+        return ItemVectors(text, None, None, 0)
+    collaborative, evidence = build_collaborative_vectors(
+        histories, len(text), config.collaborative_dim, config.window, seed=config.seed
+    )
+    known_text, known_collaborative = text[evidence], collaborative[evidence]
+    collaborative[~evidence] = fill_from_neighbours(text[~evidence], known_text, known_collaborative)
+    fused = fuse(text, collaborative, config.collaborative_weight)
+    return ItemVectors(fused, known_text, known_collaborative, int((~evidence).sum()))
 
 
 class ItemicTokenizer:
@@ -148,19 +184,11 @@ class ItemicTokenizer:
         """
         config = config or TokenizerConfig()
         groups = domain_groups(format, [ANY_DOMAIN] * len(texts) if domains is None else domains)
-        text = normalize_rows(check_vectors(embedder.embed(texts) if vectors is None else vectors))
+        text = check_vectors(embedder.embed(texts) if vectors is None else vectors)
         if not len(text) == len(groups) == len(texts):
             raise DataError(f"{len(texts)} texts, {len(text)} vectors and {len(groups)} domains do not match.")
-        known_text = known_collaborative = collaborative = None
-        num_without = 0
-        if config.collaborative_weight > 0:
-            collaborative, evidence = build_collaborative_vectors(
-                histories, len(text), config.collaborative_dim, config.window, seed=config.seed
-            )
-            known_text, known_collaborative = text[evidence], collaborative[evidence]
-            collaborative[~evidence] = fill_from_neighbours(text[~evidence], known_text, known_collaborative)
-            num_without = int((~evidence).sum())
-        fused = fuse(text, collaborative, config.collaborative_weight)
+        items = build_item_vectors(text, histories, config)
+        fused = items.fused
         codebooks = fit_rq_kmeans(
             fused,
             format.codes_per_level,
@@ -176,9 +204,11 @@ class ItemicTokenizer:
             errors = compute_errors(codebooks, fused, codes)
         elif config.collision == "extra_level":
             final, codes = add_level(format, codes, groups, config.extra_codes)
-        tokenizer = cls(final, embedder, codebooks, config, known_text, known_collaborative)
+        tokenizer = cls(final, embedder, codebooks, config, items.known_text, items.known_collaborative)
         variance = compute_variance(fused)
-        return tokenizer, TokenizedItems(final, codes, groups, encoded, errors, variance, num_without)
+        return tokenizer, TokenizedItems(
+            final, codes, groups, encoded, errors, variance, fused, items.num_without_evidence
+        )
 
     def encode_items(self, texts: Sequence[str], vectors: np.ndarray | None = None) -> np.ndarray:
         """Codes int32 `[n, L]` of new items by the fitted codebooks, before any collision policy.

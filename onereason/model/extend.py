@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AddedToken
@@ -83,6 +84,7 @@ def extend_model(
     format: ItemicFormat,
     *,
     catalog: Catalog | None = None,
+    vectors: np.ndarray | None = None,
     init: str = "mean_noise",
     pad_to_multiple: int = PAD_TO_MULTIPLE,
     seed: int = 0,
@@ -94,7 +96,8 @@ def extend_model(
     tokens already keeps its rows. The caller's random state is left as it was.
 
     Args:
-        catalog: needed by `init="description"`.
+        catalog: needed by `init="description"` and `init="vectors"`.
+        vectors: item vectors `[items, E]` in the order of the catalog, for `init="vectors"`.
         init: see `onereason.model.initialise`.
         pad_to_multiple: rows grow to a multiple of this, and only when the tokens do not fit. 1 leaves no row without a
             token behind when the rows grow.
@@ -103,9 +106,9 @@ def extend_model(
     Raises:
         ModelError: the tokenizer has other itemic tokens, or more tokens than the model has rows.
         FormatError: the catalog is of another format.
-        ConfigError: an unknown `init`, or one that lacks its catalog.
+        ConfigError: an unknown `init`, or one that lacks its catalog or its vectors.
     """
-    check_init(init, catalog)
+    check_init(init, catalog, vectors)
     if pad_to_multiple < 1:
         raise ConfigError(f"pad_to_multiple must be at least 1, got {pad_to_multiple}.")
     if catalog is not None:
@@ -127,7 +130,7 @@ def extend_model(
     starts: list[tuple[Tensor, Tensor]] = []  # input, then output rows: (new rows [N, D], row of unused ids [D])
     for weight in _matrices(model):
         statistics = compute_row_statistics(weight[old_ids])
-        rows = build_rows(init, weight, statistics, tokenizer, format, catalog, std, generator)
+        rows = build_rows(init, weight, statistics, tokenizer, format, catalog, vectors, std, generator)
         starts.append((rows, statistics.mean))
 
     vocabulary = extend_tokenizer(tokenizer, format)

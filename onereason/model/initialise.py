@@ -1,14 +1,17 @@
 """First values of the rows of new tokens.
 
-Three ways, each seeded:
+Four ways, each seeded:
 
 - `mean_noise`: the mean of the old rows plus noise. A new token starts with the logit of an average token, so the old
   model's distribution hardly moves (Hewitt 2021, "Initializing new word embeddings for pretrained language models").
 - `copy_default`: transformers' own start, normal with the config's `initializer_range`.
 - `description`: a code token starts where the captions of the items that bear it lie; a begin / end token where its
   domain's name lies. Codes that no captioned item bears get `mean_noise`.
+- `vectors`: a code token starts where the vectors of the items that bear it lie (text and co-occurrences, as
+  `onereason tokenize --save-vectors` keeps them). A model that knows no language yet begins with the items' likeness.
 
-Notation: `V` rows, `D` hidden, `M` old rows (rows of tokens the tokenizer had before), `N` new tokens, `L` levels.
+Notation: `V` rows, `D` hidden, `M` old rows (rows of tokens the tokenizer had before), `N` new tokens, `L` levels,
+`I` items, `E` dimensions of item vectors.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ from onereason.errors import CatalogError, ConfigError
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import ANY_DOMAIN, ItemicFormat
 
-INITS = ("mean_noise", "description", "copy_default")
+INITS = ("mean_noise", "description", "vectors", "copy_default")
 MEAN_NOISE_SCALE = 0.5
 """Noise of `mean_noise`, in standard deviations of the old rows (a dimension each)."""
 DESCRIPTION_NOISE_SCALE = 0.1
 """Noise that keeps equal descriptions apart, in standard deviations of the old rows."""
+VECTORS_SCALE = 2.0
+"""Root mean square distance of the rows of `vectors` from the mean, in median distances of the old rows."""
 MAX_CAPTION_TOKENS = 512
 _CHUNK = 4096
 
@@ -128,6 +133,34 @@ def description_means(matrix: Tensor, tokenizer: Any, catalog: Catalog) -> list[
     return [total / count.unsqueeze(1) for total, count in zip(sums, counts, strict=True)]  # 0 / 0 is nan
 
 
+def vector_rows(vectors: np.ndarray, statistics: RowStatistics, catalog: Catalog, generator: torch.Generator) -> Tensor:
+    """Rows of a format's tokens from item vectors `[I, E]`, [N, D] float32, in the order of `tokens()`.
+
+    The row of a code is the mean, over the items that bear it, of what the codes before it left of their vectors (as
+    residual k-means sees it), laid into `D` dimensions by the level's principal axes and a random rotation, and scaled.
+    Codes without an item, begin and end tokens get `mean_noise`.
+    """
+    format, hidden = catalog.format, len(statistics.mean)
+    rows = mean_noise_rows(statistics, format.num_tokens, generator)
+    rest = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+    rest = rest - rest.mean(0)
+    first = len(format.marker_tokens) if format.markers_first else 0
+    for level, size in enumerate(format.codes_per_level):
+        codes = torch.from_numpy(catalog.codes[:, level].astype(np.int64))
+        counts = torch.bincount(codes, minlength=size)
+        means = torch.zeros(size, rest.shape[1]).index_add_(0, codes, rest) / counts.clamp(min=1).unsqueeze(1)
+        rest = rest - means[codes]
+        rotation = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator)).Q
+        axes = torch.linalg.svd(means, full_matrices=False).Vh[:hidden]  # [<= D, E]
+        laid = means @ axes.T @ rotation[: len(axes)]  # [size, D]
+        used = counts > 0
+        spread = float(laid[used].pow(2).sum(1).mean().sqrt())
+        scale = VECTORS_SCALE * statistics.deviation_norm / max(spread, 1e-12)
+        rows[first : first + size][used] = statistics.mean + scale * laid[used]
+        first += size
+    return rows
+
+
 def marker_descriptions(format: ItemicFormat) -> list[str]:
     """A few words for each marker token: the domain's name, and "end" for end tokens."""
     texts = []
@@ -145,15 +178,19 @@ def build_rows(
     tokenizer: Any,
     format: ItemicFormat,
     catalog: Catalog | None,
+    vectors: np.ndarray | None,
     initializer_range: float,
     generator: torch.Generator,
 ) -> Tensor:
     """Rows of the format's tokens by the method named `init`, [N, D] float32.
 
     Raises:
-        ConfigError: an unknown `init`, or `description` without a catalog.
+        ConfigError: an unknown `init`, or one that lacks its catalog or its item vectors.
     """
-    check_init(init, catalog)
+    check_init(init, catalog, vectors)
+    if init == "vectors":
+        assert catalog is not None and vectors is not None
+        return vector_rows(vectors, statistics, catalog, generator)
     if init == "description":
         assert catalog is not None
         return description_rows(matrix, statistics, tokenizer, catalog, generator)
@@ -162,12 +199,19 @@ def build_rows(
     return mean_noise_rows(statistics, format.num_tokens, generator)
 
 
-def check_init(init: str, catalog: Catalog | None) -> None:
-    """`ConfigError` unless `init` is known and has what it needs."""
+def check_init(init: str, catalog: Catalog | None, vectors: np.ndarray | None = None) -> None:
+    """`ConfigError` unless `init` is known and has what it needs; vectors are one a catalog item."""
     if init not in INITS:
         raise ConfigError(f"init {init!r} is not known; use {', '.join(INITS)}.")
     if init == "description" and catalog is None:
         raise ConfigError("init 'description' reads captions and needs --catalog; pass one or use --init mean_noise.")
+    if init == "vectors":
+        found = None if vectors is None else vectors.shape
+        if catalog is None or found is None or len(found) != 2 or found[0] != len(catalog):
+            raise ConfigError(
+                f"init 'vectors' needs a --catalog with one vector an item, found {found or 'none'}; make it with "
+                "`onereason tokenize --save-vectors`, or use --init mean_noise."
+            )
 
 
 def _mean_rows(matrix: Tensor, tokenizer: Any, texts: list[str]) -> Tensor:

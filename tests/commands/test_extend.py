@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
@@ -231,7 +232,7 @@ def test_refusals(extended_dir, plain_dir, catalog_dir, tmp_path, capsys):
         ),
         (
             (*tiny, "--format", "onereason", "--init", "description"),
-            "--init description reads captions and needs --catalog",
+            "--init description needs --catalog",
         ),
         ((*tiny, "--format", "onereason", "--pad-to-multiple", 0), "--pad-to-multiple must be at least 1, got 0"),
         ((*tiny, "--format", "onereason", "--tokenizer", tmp_path / "empty"), "no tokenizer.json there"),
@@ -248,3 +249,25 @@ def test_refusals(extended_dir, plain_dir, catalog_dir, tmp_path, capsys):
         assert message in refused(capsys, *arguments), arguments
         assert not (tmp_path / "m").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
+
+
+def test_rows_from_item_vectors_keep_the_items_likeness(tmp_path, capsys):
+    """`tokenize --save-vectors` then `extend --init vectors`: codes whose items are opposite get opposite rows."""
+    format = load_format("minionerec", 1, 3)
+    folder, out = tmp_path / "catalog", tmp_path / "model"
+    Catalog(format, ["i", "j", "k"], [[0], [1], [2]], captions=["red pie", "red tea", "wool hat"]).save(folder)
+    asked = ("--base", "tiny", "--catalog", folder, "--init", "vectors", "--out", out, *SIZES)
+    assert "vectors.npz not found; make the catalog with `onereason tokenize --save-vectors`" in refused(capsys, *asked)
+    vectors = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], np.float32)
+    np.savez(folder / "vectors.npz", vectors=vectors[:2], item_ids=np.array(["i", "j"]))
+    assert "lacks the vectors of 1 item(s), e.g. 'k'" in refused(capsys, *asked)
+    assert not out.exists()
+    np.savez(folder / "vectors.npz", vectors=vectors[[2, 0, 1]], item_ids=np.array(["k", "i", "j"]))
+    assert extend(*asked) == 0
+    loaded = load_model_folder(out)
+    first = loaded.vocabulary.first_token_id
+    weight = loaded.model.get_input_embeddings().weight.detach()
+    codes = weight[first : first + 3] - weight[:first].mean(0)  # every old row has a token here, so this is their mean
+    assert torch.nn.functional.cosine_similarity(codes[0], codes[1], dim=0) < -0.99
+    assert codes[2].norm() < 0.01 * codes[0].norm()
+    assert json.loads((out / "manifest.json").read_text())["config"]["init"] == "vectors"

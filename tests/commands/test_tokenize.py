@@ -13,6 +13,8 @@ from onereason.cli import main
 from onereason.data.readers import beauty
 from onereason.data.schema import Dataset, save_dataset
 from onereason.itemic.catalog import Catalog
+from onereason.itemic.embed import load_precomputed
+from onereason.itemic.quantize import encode, reconstruct
 from onereason.itemic.tokenizer import ItemicTokenizer
 
 NUM_ITEMS = 40
@@ -138,6 +140,33 @@ def test_ready_ids(tmp_path, capsys):
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     assert "ids.json lacks 2 of 40 item(s), e.g. 'i3'" in refused(capsys, *other, *SHAPE)
     assert "ready ids (--ids) are taken as they are" in refused(capsys, *other, *SHAPE, "--collision", "reassign")
+
+
+def test_saved_vectors_are_what_was_quantized_also_beside_ready_ids(tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    fitted, ready = tmp_path / "fitted", tmp_path / "ready"
+    settings = ["--data", data, *SHAPE, "--dim", "6", "--collaborative-weight", "0.5", "--save-vectors"]
+    assert main(["tokenize", *map(str, settings), "--out", str(fitted)]) == 0
+    ids = {f"i{i}": [f"<a_{i % 8}>", f"<b_{i // 8}>"] for i in range(NUM_ITEMS)}
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    settings += ["--ids", tmp_path / "ids.json"]
+    assert main(["tokenize", *map(str, settings), "--out", str(ready)]) == 0
+
+    kept = load_precomputed(fitted / "vectors.npz", [f"i{i}" for i in range(NUM_ITEMS)])
+    np.testing.assert_array_equal(kept, load_precomputed(ready / "vectors.npz", [f"i{i}" for i in range(NUM_ITEMS)]))
+    # text and collaborative block, each of squared length 1/2
+    np.testing.assert_allclose((kept[:, :6] ** 2).sum(1), 0.5, rtol=1e-5)
+    np.testing.assert_allclose((kept[:, 6:] ** 2).sum(1), 0.5, rtol=1e-5)
+    codebooks = ItemicTokenizer.load(fitted).codebooks
+    rest = kept - reconstruct(codebooks, encode(codebooks, kept).codes)
+    left = (rest**2).sum() / ((kept - kept.mean(0)) ** 2).sum()
+    report = json.loads((fitted / "report.json").read_text())
+    assert report["levels"][1]["relative_mse"] == pytest.approx(left, rel=1e-4)
+
+    without = [a for a in settings if a != "--save-vectors"]
+    assert "--collaborative-weight says only what --save-vectors keeps" in refused(
+        capsys, *without, "--out", tmp_path / "new"
+    )
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys):

@@ -17,6 +17,7 @@ from onereason.model.initialise import (
     description_means,
     description_rows,
     mean_noise_rows,
+    vector_rows,
 )
 
 
@@ -75,6 +76,28 @@ def test_described_rows_lie_as_far_from_the_mean_as_old_rows(tokenizer, build, s
     assert distance.min() > 0.1 * statistics.deviation_norm  # no two rows are alike
 
 
+@pytest.mark.parametrize("markers_first", [False, True])
+def test_vectors_by_hand(markers_first):
+    format = ItemicFormat("f", (2, 3), "<x_{level}_{code}>", {"a": Marker("<|a|>")}, markers_first=markers_first)
+    catalog = Catalog(format, list("ijkl"), [[0, 0], [0, 1], [1, 0], [1, 0]], ["a"] * 4)
+    vectors = np.array([[7.0, 1.0], [7.0, -1.0], [3.0, 0.0], [3.0, 0.0]])  # around their mean: [2, +-1], [-2, 0]
+    statistics = RowStatistics(torch.tensor([10.0, 20.0, 30.0]), torch.zeros(3), 3.0)  # no spread: no noise
+    rows = vector_rows(vectors, statistics, catalog, torch.Generator().manual_seed(0))
+    first = len(format.marker_tokens) if markers_first else 0
+    moved = rows - statistics.mean
+    # Level 1: means [2,0] and [-2,0], root mean square 2, brought to 2 * 3: opposite rows of length 6.
+    # Level 2: what is left is [0,1], [0,-1], 0, 0. Code 0: [0, 1/3]; code 1: [0, -1]; root mean square sqrt(5/9), so
+    # both are times 6 / sqrt(5/9) = 8.049845: opposite rows of lengths 2.683282 and 8.049845. No item bears code 2.
+    # Turning keeps lengths and angles; the two levels are turned each in its own way.
+    torch.testing.assert_close(moved[first] @ moved[first], torch.tensor(36.0))
+    torch.testing.assert_close(moved[first + 1], -moved[first])
+    torch.testing.assert_close(moved[first + 2].norm(), torch.tensor(2.683282))
+    torch.testing.assert_close(moved[first + 3], -3 * moved[first + 2])
+    assert torch.equal(moved[first + 4], torch.zeros(3))  # mean_noise without spread
+    assert torch.equal(moved[0 if markers_first else 5], torch.zeros(3))  # so is the begin token
+    assert abs(moved[first] @ moved[first + 2]) < 0.99 * 6 * 2.683282
+
+
 def test_mean_noise_has_half_the_spread_around_the_mean():
     old = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 7.0) + 3.0
     rows = mean_noise_rows(compute_row_statistics(old), 4000, torch.Generator().manual_seed(1))
@@ -92,10 +115,17 @@ def test_bad_requests(tokenizer, small_format):
     matrix = torch.zeros(320, 2)
     statistics = compute_row_statistics(matrix)
     generator = torch.Generator()
-    with pytest.raises(ConfigError, match="init 'zeros' is not known; use mean_noise, description, copy_default"):
-        build_rows("zeros", matrix, statistics, tokenizer, small_format, None, 0.02, generator)
+    with pytest.raises(
+        ConfigError, match="init 'zeros' is not known; use mean_noise, description, vectors, copy_default"
+    ):
+        build_rows("zeros", matrix, statistics, tokenizer, small_format, None, None, 0.02, generator)
     with pytest.raises(ConfigError, match="init 'description' reads captions and needs --catalog"):
-        build_rows("description", matrix, statistics, tokenizer, small_format, None, 0.02, generator)
+        build_rows("description", matrix, statistics, tokenizer, small_format, None, None, 0.02, generator)
     silent = Catalog(small_format, ["i"], [[0, 0]], ["video"])
     with pytest.raises(CatalogError, match="init 'description' needs captions, the catalog has none"):
-        build_rows("description", matrix, statistics, tokenizer, small_format, silent, 0.02, generator)
+        build_rows("description", matrix, statistics, tokenizer, small_format, silent, None, 0.02, generator)
+    for given, shape in ((None, "none"), (np.zeros((2, 4)), r"\(2, 4\)")):
+        with pytest.raises(
+            ConfigError, match=f"init 'vectors' needs a --catalog with one vector an item, found {shape}"
+        ):
+            build_rows("vectors", matrix, statistics, tokenizer, small_format, silent, given, 0.02, generator)
