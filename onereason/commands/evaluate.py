@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-beams", type=int, default=20, help="beams a user (default: %(default)s)")
     parser.add_argument("--k", type=parse_cutoffs, default=(5, 10), metavar="K,K", help="cut-offs (default: 5,10)")
     parser.add_argument("--batch-size", type=int, default=128, help="prompts at once (default: %(default)s)")
+    parser.add_argument(
+        "--exclude-seen", action="store_true", help="take items of the history out of every system's list"
+    )
     parser.add_argument("--max-users", type=int, metavar="N", help="evaluate N users drawn with --seed (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     add_model_arguments(parser)
@@ -83,7 +86,9 @@ def run(args: argparse.Namespace) -> int | None:
     from onereason.itemic.catalog import CATALOG_TABLE, Catalog
     from onereason.itemic.vocabulary import ITEMIC_FILE, ItemicVocabulary, require_same_format
 
-    config = EvaluationConfig(args.split, args.num_beams, args.k, args.batch_size, args.max_users, args.seed)
+    config = EvaluationConfig(
+        args.split, args.num_beams, args.k, args.batch_size, args.max_users, args.seed, args.exclude_seen
+    )
     paths = report_paths(args.out)
     require_free(paths, args.overwrite)
     check_model_arguments(args)
@@ -114,6 +119,7 @@ def run(args: argparse.Namespace) -> int | None:
             "k": list(config.cutoffs),
             "batch_size": config.batch_size,
             "max_users": config.max_users,
+            "exclude_seen": config.exclude_seen,
             "prompt": recommender.prompt.style,
             "max_history": recommender.max_history,
             "dtype": args.dtype,

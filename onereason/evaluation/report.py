@@ -94,7 +94,8 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
         f"# Next-item evaluation: {config['split']} split",
         "",
         f"Every query's list is the model's own: {config['num_beams']} exact constrained beams over "
-        f"{counts['items']:,} items ({counts['sids']:,} sids), no item excluded.",
+        f"{counts['items']:,} items ({counts['sids']:,} sids), "
+        + ("items of the history excluded." if config["exclude_seen"] else "no item excluded."),
         "",
         *_table(["system", *map(metric_title, names)], [[n, *_values(m, names)] for n, m in system_rows(results)]),
         "",

@@ -28,7 +28,7 @@ from onereason.evaluation.baselines import fit_baselines
 from onereason.evaluation.metrics import compute_hits, compute_metrics, first_hit_rank, paired_bootstrap, recall_at_k
 from onereason.evaluation.queries import Queries, build_queries, choose_examples, history_stratum
 from onereason.itemic.format import ANY_DOMAIN
-from onereason.itemic.trie import domain_positions
+from onereason.itemic.trie import ItemTrie, domain_positions
 
 TASK, TASK_VERSION = "next_item", 1
 SYSTEMS = ("model", "popularity", "markov")
@@ -50,6 +50,8 @@ class EvaluationConfig:
     """Evaluate this many users, drawn with `seed`; all of them when None."""
     seed: int = 0
     """Draws users and bootstrap samples."""
+    exclude_seen: bool = False
+    """Take items of the history out of every system's list: full ranking over the items a user has not met."""
 
     def __post_init__(self) -> None:
         if not self.cutoffs or min(self.cutoffs) < 1:
@@ -129,11 +131,15 @@ def evaluate(recommender: Recommender, timelines: Timelines, split: Split, confi
         "markov": baselines.rank_markov(queries.last_items, queries.domains, config.num_beams),
     }
     baseline_seconds = time.perf_counter() - start
+    leaves = answers.leaves
+    if config.exclude_seen:
+        ranked = {name: drop_seen(lists, queries.histories) for name, lists in ranked.items()}
+        leaves = drop_seen(leaves, [fully_seen_leaves(recommender.trie, history) for history in queries.histories])
     hits = {}
     for name in SYSTEMS:
         hits[name], num_targets = compute_hits(ranked[name], queries.targets)
     sid_targets = [recommender.trie.item_leaf[target] for target in queries.targets]
-    sid_hits, num_sid_targets = compute_hits(answers.leaves, sid_targets)
+    sid_hits, num_sid_targets = compute_hits(leaves, sid_targets)
 
     tables = aggregate(queries, domains, hits, num_targets, sid_hits, num_sid_targets, config)
     lengths = queries.history_lengths
@@ -149,6 +155,7 @@ def evaluate(recommender: Recommender, timelines: Timelines, split: Split, confi
             "queries": len(queries),
             "queries_with_empty_history": int((lengths == 0).sum()),
             "queries_with_truncated_history": int((lengths > recommender.max_history).sum()),
+            "queries_with_fewer_ranks_than_the_largest_k": int((ranked["model"][:, max(config.cutoffs) - 1] < 0).sum()),
             "targets_unseen_in_training": sum(int((baselines.popularity[t] == 0).sum()) for t in queries.targets),
             "items": len(recommender.catalog),
             "sids": recommender.trie.num_leaves,
@@ -165,6 +172,20 @@ def evaluate(recommender: Recommender, timelines: Timelines, split: Split, confi
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def drop_seen(ranked: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    """Ranked ids `[Q, K]` without the ids each query has seen; what is left moves up, -1 fills the end."""
+    kept = np.where(compute_hits(ranked, seen)[0], -1, ranked)
+    # A stable sort by "absent" moves the gaps behind the ids and keeps their order.
+    return np.take_along_axis(kept, np.argsort(kept < 0, axis=1, kind="stable"), axis=1)
+
+
+def fully_seen_leaves(trie: ItemTrie, history: np.ndarray) -> np.ndarray:
+    """The leaves (sids) of which every item stands in the history."""
+    leaves, counts = np.unique(trie.item_leaf[np.unique(history)], return_counts=True)
+    position = leaves - trie.first_leaf
+    return leaves[counts == trie.leaf_start[position + 1] - trie.leaf_start[position]]
 
 
 def aggregate(

@@ -107,6 +107,40 @@ def test_baselines_equal_plain_counting(world, results):
         assert results[1]["metrics"][system]["item"] == pytest.approx(metrics_of(expected), rel=1e-9)
 
 
+def test_exclude_seen_takes_the_history_out_of_every_list(world, tmp_path):
+    out = tmp_path / "results.json"
+    assert evaluate(world, out, "--exclude-seen") == 0
+    found = read_json(out)
+    assert found["manifest"]["config"]["exclude_seen"] is True
+    assert "items of the history excluded" in (tmp_path / "report.md").read_text()
+
+    folder = load_model_folder(world.model)
+    folder.model.eval()
+    catalog = world.catalog
+    prompt = RecommendationPrompt(folder.tokenizer, folder.vocabulary, style="plain")
+    patterns = folder.vocabulary.pattern_ids(catalog.codes, catalog.domains)
+    ranks, popular_ranks = [], []
+    popularity = Counter(i for s in world.sequences.values() for i in (s[:-2] if len(s) > 2 else s))
+    for sequence in world.sequences.values():
+        if len(sequence) < 3:
+            continue
+        *history, target = (catalog.index[item] for item in sequence)
+        domain = catalog.domains[target]
+        tokens = prompt.encode(patterns[np.array(history)], domain) + folder.vocabulary.prefix_ids(domain)
+        met = {i for i in history if catalog.domains[i] == domain}
+        rank = {i: teacher_forced_rank(folder, catalog, tokens, i, domain, catalog.popularity) for i in {*met, target}}
+        ranks.append(0 if target in met else rank[target] - sum(rank[i] < rank[target] for i in met))
+        left = [
+            i for i in catalog.item_ids if catalog.index[i] not in met and catalog.domains[catalog.index[i]] == domain
+        ]
+        left.sort(key=lambda i: (-popularity[i], i))
+        name = catalog.item_ids[target]
+        popular_ranks.append(left.index(name) + 1 if name in left else 0)
+    assert 0 in ranks  # some targets were met before
+    assert found["metrics"]["model"]["item"] == pytest.approx(metrics_of(ranks), rel=1e-9)
+    assert found["metrics"]["popularity"]["item"] == pytest.approx(metrics_of(popular_ranks), rel=1e-9)
+
+
 def test_counts_and_manifest(world, results):
     found = results[1]
     assert found["counts"]["users"] == 31
@@ -191,6 +225,14 @@ def test_chat_prompts_and_bfloat16_run(world, tmp_path):
     out = tmp_path / "results.json"
     assert evaluate(world, out, "--prompt", "chat", "--dtype", "bfloat16", "--max-users", "5") == 0
     assert read_json(out)["cost"]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_dtype_auto_follows_the_hardware(world, tmp_path, monkeypatch, fast, expected):
+    monkeypatch.setattr("onereason.model.precision.has_fast_bfloat16", lambda: fast)
+    out = tmp_path / "results.json"
+    assert evaluate(world, out, "--dtype", "auto", "--max-users", "5") == 0
+    assert read_json(out)["cost"]["dtype"] == expected
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
