@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from onereason.config import check_seed
 from onereason.data.prompts import PROMPT_VERSION
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out, split_temporal
@@ -103,7 +104,9 @@ def run_builder(parser: argparse.ArgumentParser, build: Callable[[argparse.Names
     """Parses, checks the output's place, builds; a user's mistake becomes one line on stderr and exit code 2."""
     args = parser.parse_args(argv)
     try:
-        require_output_dir(args.out, args.overwrite)
+        check_seed(args.seed, "--seed")
+        inputs = [getattr(args, name, None) for name in ("data", "catalog")] + list(getattr(args, "input", None) or [])
+        require_output_dir(args.out, args.overwrite, [path for path in inputs if path is not None])
         build(args)
     except OnereasonError as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -62,6 +62,12 @@ def build_config(cls: type[T], values: Mapping[str, Any], source: str = "the con
         raise ConfigError(f"{prefix}{first['msg']}{given}.") from error
 
 
+def check_seed(seed: int, name: str = "seed") -> None:
+    """`ConfigError` for a seed that one of numpy, scikit-learn, faiss and torch would refuse."""
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"{name} must lie in 0 .. {2**32 - 1}, got {seed}.")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain nested dictionaries, for manifests and logs."""
     return dataclasses.asdict(config)

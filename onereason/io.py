@@ -28,16 +28,21 @@ __all__ = [
     "build_manifest",
     "hash_file",
     "iter_jsonl",
+    "parse_json",
     "read_json",
     "read_jsonl",
     "require_file",
     "require_output_dir",
+    "require_writable_parent",
+    "storage_errors",
     "write_json",
     "write_jsonl",
     "write_text",
 ]
 
 MANIFEST_NAME = "manifest.json"
+ARTEFACT_FILES = (MANIFEST_NAME, "catalog.json", "tokenizer.json", "itemic.json")
+"""A folder that holds none of them was not written by the toolkit, and is never replaced."""
 
 
 def require_file(path: str | Path, what: str, hint: str = "") -> Path:
@@ -51,21 +56,6 @@ def require_file(path: str | Path, what: str, hint: str = "") -> Path:
     return path
 
 
-def require_output_dir(path: str | Path, overwrite: bool = False) -> Path:
-    """Checks before long work that an output folder may be written at `path`."""
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise StorageError(f"output folder {path} is an existing file; choose another path.")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise StorageError(f"output folder {path} exists and is not empty; choose another path or pass --overwrite.")
-    parent = next((p for p in path.absolute().parents if p.exists()), None)
-    if parent is not None and not parent.is_dir():
-        raise StorageError(f"output folder {path} cannot be created: {parent} is a file; choose another path.")
-    if parent is None or not os.access(parent, os.W_OK):
-        raise StorageError(f"output folder {path} cannot be created: {parent} is not writable.")
-    return path
-
-
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_WRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
@@ -73,7 +63,7 @@ _NOT_WRITABLE = frozenset(
 
 
 @contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Turns the operating system's refusals to write into one clear line."""
     try:
         yield
@@ -89,11 +79,56 @@ def _storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def require_output_dir(path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Path:
+    """Checks before long work that an output folder may be written at `path`.
+
+    What `overwrite` replaces is lost, so a folder is replaced only if the toolkit wrote it, and never if it is or holds
+    the working folder or one of the `inputs`.
+    """
+    path = Path(path)
+    with storage_errors(path):
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"output folder {path} is an existing file; choose another path.")
+        if path.is_dir() and any(path.iterdir()):
+            if not overwrite:
+                raise StorageError(
+                    f"output folder {path} exists and is not empty; choose another path or pass --overwrite."
+                )
+            place = path.resolve()
+            for kept in (Path.cwd(), *map(Path, inputs)):
+                if kept.resolve().is_relative_to(place):
+                    raise StorageError(
+                        f"output folder {path} cannot be overwritten: it is or holds {kept}; choose another path."
+                    )
+            if not any((path / name).is_file() for name in ARTEFACT_FILES):
+                raise StorageError(
+                    f"output folder {path} cannot be overwritten: it holds none of {', '.join(ARTEFACT_FILES)}, so it "
+                    "was not written by onereason; choose another path or remove it yourself."
+                )
+        require_writable_parent(path)
+    return path
+
+
+def require_writable_parent(path: Path) -> None:
+    """`StorageError` unless something can be created at `path`: the nearest folder above it is tried."""
+    parent = next((p for p in path.absolute().parents if p.exists()), None)
+    if parent is not None and not parent.is_dir():
+        raise StorageError(f"output {path} cannot be created: {parent} is a file; choose another path.")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}."[:200], dir=parent))
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise
+        raise StorageError(
+            f"output {path} cannot be created: {parent} is not writable; choose another path."
+        ) from error
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it replaces `path`, on failure it is removed."""
     path = Path(path)
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -113,7 +148,7 @@ def atomic_dir(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     With `overwrite`, an existing folder is replaced in one rename after the new one is complete.
     """
     path = require_output_dir(path, overwrite).resolve()
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
@@ -140,11 +175,35 @@ def _umask() -> int:
     return current
 
 
+def parse_json(text: str | bytes) -> Any:
+    """A JSON value; half an emoji (a lone surrogate, as texts cut to a length hold it) becomes U+FFFD.
+
+    Raises:
+        ValueError: not JSON, not UTF-8, nested too deep, or a number of thousands of digits.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    return _mend_surrogates(value) if escape in text.lower() else value  # type: ignore[operator]
+
+
+def _mend_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mend_surrogates(part) for part in value]
+    if isinstance(value, dict):
+        return {_mend_surrogates(key): _mend_surrogates(part) for key, part in value.items()}
+    return value
+
+
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
     path = require_file(path, what)
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise DataError(f"{what} {path} is not valid JSON: {error}.") from error
 
 
@@ -165,8 +224,8 @@ def iter_jsonl(path: str | Path, what: str = "JSON lines file") -> Iterator[dict
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 raise DataError(f"{what} {path}, line {number}: not valid JSON ({error}).") from error
             if not isinstance(row, dict):
                 raise DataError(f"{what} {path}, line {number}: expected an object, got {type(row).__name__}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def load_mixture(
     wanted = {name: share for name, share in data.shares.items() if share}
     if not wanted:
         raise ConfigError("data.shares gives no corpus a share above 0; e.g. data.shares.persona=1.")
-    if data.passes <= 0:
+    if not 0 < data.passes < math.inf:
         raise ConfigError(f"data.passes must be above 0, got {data.passes}.")
     missing = sorted(set(wanted) - set(data.corpora))
     if missing:
@@ -154,10 +155,13 @@ def load_mixture(
     for name, path in paths.items():
         if not path.is_file():
             raise DataError(f"corpus {name!r}: {path} not found; build it with `python -m data_builders.build_...`.")
-    encoded = {
-        name: encode_rows(read_jsonl(path, f"corpus {name!r}"), tokenizer, vocabulary, data.max_length)
-        for name, path in paths.items()
-    }
+    encoded = {}
+    for name, path in paths.items():
+        rows = read_jsonl(path, f"corpus {name!r}")
+        try:
+            encoded[name] = encode_rows(rows, tokenizer, vocabulary, data.max_length)
+        except DataError as error:
+            raise DataError(f"corpus {name!r} ({path}): {error}") from error
     reference = max(wanted, key=lambda name: wanted[name])
     total = max(1, round(data.passes * len(encoded[reference]) * sum(wanted.values()) / wanted[reference]))
     order = mix(encoded, wanted, total, training.seed)

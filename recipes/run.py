@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import json
+import math
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.utils.logging import disable_progress_bar
 
-from onereason.config import load_config, to_dict
+from onereason.config import check_seed, load_config, to_dict
 from onereason.data.collate import LossMaskCollator
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
@@ -126,8 +127,20 @@ def build_training_arguments(
     for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
         if getattr(training, name) < 1:
             raise ConfigError(f"training.{name} must be at least 1, got {getattr(training, name)}.")
-    if training.learning_rate < 0:
-        raise ConfigError(f"training.learning_rate must not be negative, got {training.learning_rate}.")
+    check_seed(training.seed, "training.seed")
+    for name, low, high in (
+        ("learning_rate", 0.0, math.inf),
+        ("warmup_steps", 0.0, math.inf),
+        ("weight_decay", 0.0, math.inf),
+        ("adam_beta2", 0.0, 1.0),
+        ("max_grad_norm", 0.0, math.inf),
+        ("label_smoothing_factor", 0.0, 1.0),
+    ):
+        if not low <= getattr(training, name) < high:
+            raise ConfigError(f"training.{name} must lie in {low} <= x < {high}, got {getattr(training, name)}.")
+    for name in ("save_steps", "logging_steps"):
+        if not 0 < getattr(training, name) < math.inf:
+            raise ConfigError(f"training.{name} must be above 0 (below 1: a share), got {getattr(training, name)}.")
     try:
         for tracker in get_reporting_integration_callbacks(list(training.report_to)):
             tracker()

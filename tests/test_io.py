@@ -61,15 +61,51 @@ def test_atomic_dir_is_whole_or_absent(tmp_path):
         raise RuntimeError
     assert listing(tmp_path / "runs") == []
     with io.atomic_dir(out) as temporary:
-        (temporary / "first").write_text("x")
+        (temporary / "manifest.json").write_text("x")
     with pytest.raises(StorageError, match=r"output folder .*out exists and is not empty; .* pass --overwrite"):
         io.require_output_dir(out)
     with pytest.raises(RuntimeError), io.atomic_dir(out, overwrite=True) as temporary:
         raise RuntimeError
-    assert listing(out) == ["first"]
+    assert listing(out) == ["manifest.json"]
     with io.atomic_dir(out, overwrite=True) as temporary:
         (temporary / "second").write_text("x")
     assert listing(tmp_path / "runs") == ["out", "out/second"]
+
+
+def test_overwrite_replaces_only_what_the_toolkit_wrote(tmp_path, monkeypatch):
+    mine, ours = tmp_path / "mine", tmp_path / "ours"
+    for folder, name in ((mine, "thesis.txt"), (ours, "manifest.json")):
+        (folder / "inside").mkdir(parents=True)
+        (folder / name).write_text("x")
+    with pytest.raises(StorageError, match=r"mine cannot be overwritten: it holds none of manifest\.json"):
+        io.require_output_dir(mine, overwrite=True)
+    assert io.require_output_dir(ours, overwrite=True) == ours
+    for given in (ours, ours / "inside", ours / "inside" / "new"):
+        with pytest.raises(StorageError, match="ours cannot be overwritten: it is or holds"):
+            io.require_output_dir(ours, overwrite=True, inputs=[given])
+    assert io.require_output_dir(ours, overwrite=True, inputs=[tmp_path, mine]) == ours
+    monkeypatch.chdir(ours / "inside")
+    with pytest.raises(StorageError, match="it is or holds"):
+        io.require_output_dir("..", overwrite=True)
+
+
+def test_an_impossible_place_is_refused_before_work(tmp_path):
+    with pytest.raises(StorageError, match="File name too long"):
+        io.require_output_dir(tmp_path / ("x" * 300))
+    if Path("/proc/self").exists():
+        with pytest.raises(StorageError, match="cannot be created: /proc is not writable"):
+            io.require_output_dir("/proc/x/y")
+
+
+def test_parse_json_mends_half_an_emoji_and_refuses_depth():
+    assert io.parse_json(r'{"t": ["a \ud83d b", "\ud83d\ude00"], "\udc00": 1}') == {
+        "t": ["a \ufffd b", "\U0001f600"],
+        "\ufffd": 1,
+    }
+    assert io.parse_json(rb'"\\ud83d"') == "\\ud83d"  # an escaped backslash, not an escape
+    for text in ("[" * 100_000, "1" * 5000, b"\xff", "{"):
+        with pytest.raises(ValueError):
+            io.parse_json(text)
 
 
 def test_atomic_dir_follows_a_link_to_a_folder(tmp_path):

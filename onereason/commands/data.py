@@ -62,7 +62,7 @@ def run_import(args: argparse.Namespace) -> int | None:
     from onereason.errors import ConfigError
     from onereason.io import require_output_dir
 
-    require_output_dir(args.out, args.overwrite)
+    require_output_dir(args.out, args.overwrite, [*args.inputs, *([args.items] if args.items else [])])
     policy = parse_policy(args.policy)
     if args.item_columns and not args.items:
         raise ConfigError("--item-columns describes the items' own file; give it with --items FILE.")

@@ -70,6 +70,8 @@ def check_model_arguments(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     if args.threads is not None:
+        if args.threads > 1024:
+            raise ConfigError(f"--threads must be at most 1024, got {args.threads}.")
         import torch
 
         torch.set_num_threads(args.threads)
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int | None:
     from onereason.evaluation.report import report_paths, require_free, write_report
     from onereason.evaluation.runner import EvaluationConfig, evaluate
     from onereason.io import build_manifest
-    from onereason.itemic.catalog import CATALOG_TABLE, Catalog
+    from onereason.itemic.catalog import CATALOG_TABLE, load_model_catalog
     from onereason.itemic.vocabulary import ITEMIC_FILE, ItemicVocabulary, require_same_format
 
     config = EvaluationConfig(
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     # Everything that can be refused is, before the weights load.
     vocabulary = ItemicVocabulary.load(args.model)
-    catalog = Catalog.load(args.model)
+    catalog = load_model_catalog(args.model)
     require_same_format(vocabulary.format, catalog.format, f"the catalog in {args.model}")
     timelines = build_timelines(load_dataset(args.data).interactions, catalog.index)
     split = make_split(timelines, args.split_method, args.validation_start, args.test_start)

@@ -69,11 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from onereason.config import check_seed
     from onereason.errors import ConfigError
     from onereason.io import require_output_dir
     from onereason.itemic.catalog import Catalog
     from onereason.itemic.vocabulary import ITEMIC_FILE, ItemicVocabulary
 
+    check_seed(args.seed, "--seed")
     if args.pad_to_multiple < 1:
         raise ConfigError(f"--pad-to-multiple must be at least 1, got {args.pad_to_multiple}.")
     if args.init in ("description", "vectors") and args.catalog is None:
@@ -86,7 +88,8 @@ def run(args: argparse.Namespace) -> None:
         _keep_extended(args, extended, catalog)
         return
     format = _choose_format(args, catalog, None)
-    require_output_dir(args.out, args.overwrite)
+    inputs = [args.catalog, args.tokenizer, None if args.base == TINY else args.base]
+    require_output_dir(args.out, args.overwrite, [path for path in inputs if path is not None])
     _extend(args, format, catalog)
 
 
@@ -130,9 +133,10 @@ def _keep_extended(args: argparse.Namespace, extended: ItemicVocabulary, catalog
     """A base that has the format already: nothing changes but, where asked, the folder's place and its catalog."""
     from onereason.errors import ConfigError
     from onereason.io import atomic_dir, read_json
-    from onereason.model.folder import CONFIG_FILE, load_tokenizer_folder
+    from onereason.model.folder import CONFIG_FILE, check_weights, load_tokenizer_folder
 
     folder = load_tokenizer_folder(args.base)  # complete, and its parts belong together
+    check_weights(folder.path)
     stored = read_json(folder.path / CONFIG_FILE).get("dtype")
     if args.dtype not in (None, stored):
         raise ConfigError(

@@ -32,14 +32,14 @@ def run(args: argparse.Namespace) -> int | None:
     from onereason.decoding.ranking import rank_items
     from onereason.decoding.recommender import load_recommender
     from onereason.errors import ConfigError
-    from onereason.itemic.catalog import Catalog
+    from onereason.itemic.catalog import load_model_catalog
     from onereason.itemic.format import ANY_DOMAIN
 
     check_model_arguments(args)
     num_beams = max(20, args.k) if args.num_beams is None else args.num_beams
     if not 1 <= args.k <= num_beams:
         raise ConfigError(f"k ({args.k}) must lie in 1 .. num_beams ({num_beams}); raise --num-beams or lower --k.")
-    catalog = Catalog.load(args.model)
+    catalog = load_model_catalog(args.model)
     history = _user_history(args, catalog) if args.user is not None else _item_history(args, catalog)
     domain = args.domain or catalog.domains[history[-1]]
     told_apart = ANY_DOMAIN not in catalog.format.domains

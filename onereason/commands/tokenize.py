@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int | None:
     from rich.console import Console
 
     from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
-    from onereason.errors import ConfigError, DataError
+    from onereason.errors import ConfigError, DataError, FormatError
     from onereason.io import atomic_dir, build_manifest, require_output_dir
+    from onereason.itemic.catalog import Catalog
     from onereason.itemic.collisions import domain_groups
     from onereason.itemic.embed import VECTORS_FILE
     from onereason.itemic.format import load_format
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int | None:
     )
 
     # Everything that can be refused is, before anything is embedded or fitted.
-    require_output_dir(args.out, args.overwrite)
+    require_output_dir(args.out, args.overwrite, [args.data])
     format = load_format(args.format, args.levels, args.codes)
     config = TokenizerConfig(
         collaborative_weight=args.collaborative_weight,
@@ -99,8 +100,11 @@ def run(args: argparse.Namespace) -> int | None:
     )
     if args.ids is not None and args.collision not in (None, "keep"):
         raise ConfigError("ready ids (--ids) are taken as they are: --collision does not apply.")
-    if args.ids is not None and args.collaborative_weight > 0 and not args.save_vectors:
-        raise ConfigError("with ready ids (--ids), --collaborative-weight says only what --save-vectors keeps; add it.")
+    if args.ids is not None and not args.save_vectors:
+        for name, default in (("embedder", "tfidf"), ("collaborative_weight", 0.0)):
+            if getattr(args, name) != default:
+                option = name.replace("_", "-")
+                raise ConfigError(f"with ready ids (--ids), --{option} says only what --save-vectors keeps; add it.")
     dataset = load_dataset(args.data)
     if dataset.items.height == 0:
         raise DataError(f"{args.data / ITEMS_FILE} holds no item; there is nothing to tokenize.")
@@ -108,6 +112,15 @@ def run(args: argparse.Namespace) -> int | None:
     domains = dataset.items["domain"].to_list()
     captions = dataset.items["text"].fill_null("").to_list()
     domain_groups(format, domains)
+    if len(set(item_ids)) < len(item_ids):
+        raise DataError(f"{args.data / ITEMS_FILE}: item ids stand more than once; import the data anew.")
+    if args.ids is not None:
+        sids = read_sids(args.ids)
+        codes = arrange_sids(sids, item_ids, str(args.ids))
+        try:
+            Catalog(format, item_ids, codes, domains)
+        except FormatError as error:
+            raise FormatError(f"{args.ids}: {error}") from error
     histories = training_histories(dataset, item_ids, args.validation_start)
     if config.collaborative_weight > 0 and not histories:
         raise DataError(f"{args.data / INTERACTIONS_FILE} holds no interaction; use --collaborative-weight 0.")
@@ -128,8 +141,6 @@ def run(args: argparse.Namespace) -> int | None:
         if args.embedder.startswith("array:"):
             inputs.append(Path(args.embedder.removeprefix("array:")))
     if args.ids is not None:
-        sids = read_sids(args.ids)
-        codes = arrange_sids(sids, item_ids, str(args.ids))
         inputs.append(args.ids)
         settings["ids"] = args.ids.name
         if len(sids) > len(item_ids):

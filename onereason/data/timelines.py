@@ -94,7 +94,8 @@ def build_timelines(interactions: pl.DataFrame, index: Mapping[str, int]) -> Tim
     if missing.height:
         raise CatalogError(
             f"the catalog lacks {missing['item_id'].n_unique()} item(s) of the interactions, e.g. "
-            f"{missing['item_id'][0]!r} ({missing.height} interactions); run `onereason tokenize` on this data."
+            f"{missing['item_id'][0]!r} ({missing.height} interactions); make the catalog from "
+            "the data these interactions are in, or import them with their items (`onereason data import`)."
         )
     users = table["user_id"].unique(maintain_order=True)
     rank = pl.DataFrame({"user_id": users, "_user": np.arange(len(users))})

@@ -142,6 +142,8 @@ def _resolve_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"device {device!r} is not known; use auto, cpu, cuda or cuda:N.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N.")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r} was asked for, but this machine shows no CUDA GPU; use --device cpu.")
     return found

@@ -6,6 +6,7 @@ Every file is written atomically, `results.json` last, so that its presence mean
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from onereason.errors import ConfigError, StorageError
 from onereason.evaluation.runner import SYSTEMS
-from onereason.io import atomic_file, require_output_dir, write_json, write_text
+from onereason.io import atomic_file, require_writable_parent, storage_errors, write_json, write_text
 
 COLOURS = {"model": "#1f6feb", "popularity": "#9a9a9a", "markov": "#e08a1e"}
 
@@ -53,16 +54,18 @@ def require_free(paths: ReportPaths, overwrite: bool) -> None:
             raise StorageError(f"{path} is a folder; choose another --out.")
         if path.exists() and not overwrite:
             raise StorageError(f"{path} exists; choose another --out or pass --overwrite.")
-    require_output_dir(paths.results.parent, overwrite=True)
+    with storage_errors(paths.results):
+        require_writable_parent(paths.results)
 
 
 def write_report(results: Mapping[str, Any], paths: ReportPaths) -> None:
-    """Writes the plots, the report and, last, the results."""
-    _save(_plot_curves(results), paths.curve)
-    _save(_plot_ranks(results), paths.ranks)
-    _save(_plot_history(results), paths.history)
-    write_text(paths.report, render_report(results, paths))
-    write_json(paths.results, results)
+    """Writes the plots, the report and the results under temporary names; renames them when all are whole."""
+    with ExitStack() as stack:  # leaves in reverse order, so the results come last
+        temporary = {path: stack.enter_context(atomic_file(path)) for path in paths.all}
+        for path, plot in ((paths.curve, _plot_curves), (paths.ranks, _plot_ranks), (paths.history, _plot_history)):
+            plot(results).savefig(temporary[path], dpi=120, metadata={"Software": None})
+        write_text(temporary[paths.report], render_report(results, paths))
+        write_json(temporary[paths.results], results)
 
 
 def metric_names(results: Mapping[str, Any]) -> list[str]:
@@ -205,11 +208,6 @@ def _new_plot(title: str, x: str, y: str) -> tuple[Figure, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": None})
 
 
 def _plot_curves(results: Mapping[str, Any]) -> Figure:

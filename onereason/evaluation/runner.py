@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from onereason.config import check_seed
 from onereason.data.timelines import Split, Timelines
 from onereason.decoding.beam import check_prompt_lengths
 from onereason.decoding.ranking import rank_items
@@ -54,6 +55,7 @@ class EvaluationConfig:
     """Take items of the history out of every system's list: full ranking over the items a user has not met."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if not self.cutoffs or min(self.cutoffs) < 1:
             raise ConfigError(f"k must be at least 1, got {list(self.cutoffs)}.")
         if max(self.cutoffs) > self.num_beams:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from onereason.errors import CatalogError, FormatError
+from onereason.errors import CatalogError, FormatError, ModelError
 from onereason.io import atomic_dir, atomic_file, build_manifest, read_json, write_json
 from onereason.itemic.format import ANY_DOMAIN, ItemicFormat
 
@@ -209,6 +209,8 @@ class Catalog:
                 "make one with `onereason tokenize`."
             )
         meta = read_json(folder / CATALOG_META, "catalog description")
+        if not isinstance(meta, dict):
+            raise CatalogError(f"{folder / CATALOG_META} is malformed: expected an object, got {type(meta).__name__}.")
         format = ItemicFormat.from_dict(meta.get("format", {}), source=str(folder / CATALOG_META))
         try:
             table = pl.read_parquet(folder / CATALOG_TABLE)
@@ -230,3 +232,16 @@ class Catalog:
             table["caption"].to_list(),
             table["popularity"].to_numpy(),
         )
+
+
+def load_model_catalog(folder: str | Path) -> Catalog:
+    """The catalog of a model folder; the error says how a model gets one."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"model folder {folder} does not exist; make one with `onereason extend`.")
+    if not (folder / CATALOG_META).is_file() and not (folder / CATALOG_TABLE).is_file():
+        raise CatalogError(
+            f"{folder} holds no catalog ({CATALOG_META}, {CATALOG_TABLE}), so its items are unknown; "
+            f"run `onereason extend --base {folder} --catalog DIR --out DIR`."
+        )
+    return Catalog.load(folder)

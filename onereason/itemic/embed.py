@@ -10,6 +10,7 @@ Notation: `N` texts, `D` dimensions, `W` words.
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +260,7 @@ def load_precomputed(path: str | Path, item_ids: Sequence[str]) -> np.ndarray:
             ids, vectors = _read_parquet(path)
         else:
             raise DataError(f"{path}: precomputed vectors are a .npy, .npz or .parquet file, got {path.suffix!r}.")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as precomputed vectors: {error}.") from error

@@ -144,6 +144,8 @@ class ItemicFormat:
     def with_shape(self, levels: int | None = None, codes: int | None = None) -> ItemicFormat:
         """The same spelling with another number of levels or codes a level."""
         levels = self.num_levels if levels is None else levels
+        if not 1 <= levels <= 26:  # a negative number of levels would become none below
+            raise FormatError(f"format {self.name!r}: levels must be 1 to 26, got {levels}.")
         if codes is None and len(set(self.codes_per_level)) > 1 and levels != self.num_levels:
             raise FormatError(f"format {self.name!r} has levels of unequal size; give codes together with levels.")
         sizes = (codes,) * levels if codes is not None else (self.codes_per_level[0],) * levels

@@ -64,9 +64,7 @@ def _parse_sid(written: Any, item: str, source: str) -> tuple[int, ...]:
     codes = []
     for level, token in enumerate(tokens):
         if isinstance(token, int) and not isinstance(token, bool):
-            if token < 0:
-                raise FormatError(f"{source}: item {item!r}: code {token} is negative; codes start at 0.")
-            codes.append(token)
+            codes.append(_check_code(token, item, source))
             continue
         match = _CODE_TOKEN.fullmatch(token) if isinstance(token, str) else None
         if match is None:
@@ -79,8 +77,16 @@ def _parse_sid(written: Any, item: str, source: str) -> tuple[int, ...]:
                 f"{source}: item {item!r}: {token!r} stands at level {level_letter(level)}; "
                 "levels must be in the order a, b, c, ..."
             )
-        codes.append(int(match["code"]))
+        codes.append(_check_code(int(match["code"]), item, source))
     return tuple(codes)
+
+
+def _check_code(code: int, item: str, source: str) -> int:
+    if code < 0:
+        raise FormatError(f"{source}: item {item!r}: code {code} is negative; codes start at 0.")
+    if code >= 2**31:
+        raise FormatError(f"{source}: item {item!r}: code {code!r:.30} is larger than any codebook.")
+    return code
 
 
 def _kind(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onereason.config import check_seed
 from onereason.errors import CatalogError, ConfigError, DataError
 from onereason.io import atomic_dir, read_json, write_json
 from onereason.itemic.align import build_collaborative_vectors, fill_from_neighbours, fuse, normalize_rows
@@ -59,6 +60,7 @@ class TokenizerConfig:
     """Seed of the factorisation and of k-means."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.collision not in POLICIES:
             raise ConfigError(f"collision policy {self.collision!r} is not known; use one of {', '.join(POLICIES)}.")
         if not 0.0 <= self.collaborative_weight <= 1.0:

@@ -14,6 +14,7 @@ decoding loop of one's own: set their logits to -inf before the softmax).
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations import deepspeed as hf_deepspeed
 from transformers.utils import logging as hf_logging
@@ -79,18 +80,43 @@ def load_model_folder(
     """
     torch_dtype = _resolve_dtype(dtype)
     folder = load_tokenizer_folder(path)
-    if not any((folder.path / name).is_file() for name in (WEIGHTS_FILE, WEIGHTS_INDEX_FILE)):
-        raise ModelError(f"{folder.path} holds no {WEIGHTS_FILE}; the model folder is incomplete, write it again.")
-    with _whole_weights(), quiet_progress():
+    check_weights(folder.path)
+    with _whole_weights(), quiet_progress(), _without_load_report():
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder.path, dtype=torch_dtype, attn_implementation=attn_implementation
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder.path, dtype=torch_dtype, attn_implementation=attn_implementation, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
-            raise ModelError(f"{folder.path}: the model cannot be loaded: {error}") from error
+            raise ModelError(f"{folder.path}: the model cannot be loaded: {_first_line(error)}") from error
+    model, found = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found[problem]:
+            raise ModelError(
+                f"{folder.path}: weights and {CONFIG_FILE} do not belong together: {len(found[problem])} "
+                f"{problem.replace('_', ' ')}, e.g. {sorted(map(str, found[problem]))[0]}; write the folder again."
+            )
     check_rows(model.get_input_embeddings().weight.shape[0], folder.vocabulary, folder.path)
     folder.model = model if device is None else model.to(device)
     return folder
+
+
+def check_weights(path: Path) -> None:
+    """`ModelError` unless the folder's weight files are there and their headers can be read."""
+    files = [WEIGHTS_FILE]
+    if (path / WEIGHTS_INDEX_FILE).is_file():
+        index = read_json(path / WEIGHTS_INDEX_FILE, "weights index")
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{path / WEIGHTS_INDEX_FILE} is malformed: it maps no weight to a file.")
+        files = sorted(set(shards.values()))
+    for name in files:
+        if not (path / name).is_file():
+            raise ModelError(f"{path} holds no {name}; the model folder is incomplete, write it again.")
+        try:
+            with safe_open(path / name, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path / name} cannot be read as weights ({error}); write the folder again.") from error
 
 
 def load_tokenizer_folder(path: str | Path) -> ModelFolder:
@@ -232,6 +258,18 @@ def _whole_weights() -> Iterator[None]:
     finally:
         if config is not None:
             hf_deepspeed.set_hf_deepspeed_config(config)
+
+
+@contextlib.contextmanager
+def _without_load_report() -> Iterator[None]:
+    """transformers' table of missing and unexpected weights is said by us, in one line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager

@@ -151,10 +151,17 @@ def build_tiny_model(
         "num_key_value_heads": num_key_value_heads,
         "head_dim": 2 if head_dim is None else head_dim,
         "intermediate_size": 1 if intermediate_size is None else intermediate_size,
+        "max_position_embeddings": max_position_embeddings,
     }
     for name, value in sizes.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}.")
+    if not 0 < rope_theta < float("inf"):
+        raise ConfigError(f"rope_theta must be above 0, got {rope_theta}.")
+    if not 0 <= initializer_range < float("inf"):
+        raise ConfigError(f"initializer_range must be at least 0, got {initializer_range}.")
+    if not 0 <= attention_dropout < 1:
+        raise ConfigError(f"attention_dropout must lie in 0 <= p < 1, got {attention_dropout}.")
     if num_attention_heads % num_key_value_heads:
         raise ConfigError(
             f"num_attention_heads ({num_attention_heads}) must be divisible by num_key_value_heads "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -255,6 +256,9 @@ def test_bad_values_are_named(world, tmp_path, capsys):
     assert "batch_size must be at least 1, got 0" in refused(capsys, world, out, "--batch-size", "0")
     assert "--max-history must be at least 1, got -3" in refused(capsys, world, out, "--max-history", "-3")
     assert "--threads must be at least 1, got 0" in refused(capsys, world, out, "--threads", "0")
+    assert "--threads must be at most 1024" in refused(capsys, world, out, "--threads", "99999999999")
+    assert "seed must lie in 0 .. 4294967295, got -1" in refused(capsys, world, out, "--seed", "-1")
+    assert "device 'meta' is not supported" in refused(capsys, world, out, "--device", "meta")
     assert "device 'quantum' is not known" in refused(capsys, world, out, "--device", "quantum")
     assert "needs --validation-start and --test-start" in refused(capsys, world, out, "--split-method", "temporal")
     assert "belong to --split-method temporal" in refused(capsys, world, out, "--test-start", "3")
@@ -307,3 +311,22 @@ def test_prompts_too_long_for_the_model_are_refused(world, tmp_path, capsys):
     write_json(other.model / "config.json", config | {"max_position_embeddings": 12})
     error = refused(capsys, other, tmp_path / "out" / "results.json")
     assert "exceeds the model's max_position_embeddings (12)" in error
+
+
+def test_a_full_disk_leaves_no_part_of_a_report(world, tmp_path, capsys, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("onereason.evaluation.report.render_report", fail)  # the plots are written by then
+    error = refused(capsys, world, tmp_path / "results.json", "--max-users", "5")
+    assert "no space left while writing" in error
+
+
+def test_a_model_without_catalog_or_with_a_broken_one_says_so(world, tmp_path, capsys):
+    other = copy_model(world, tmp_path / "model")
+    (other.model / "catalog.json").write_text("[]")
+    out = tmp_path / "out" / "results.json"
+    assert "catalog.json is malformed: expected an object, got list" in refused(capsys, other, out)
+    (other.model / "catalog.json").unlink()
+    (other.model / "catalog.parquet").unlink()
+    assert "run `onereason extend --base" in refused(capsys, other, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -271,3 +272,31 @@ def test_rows_from_item_vectors_keep_the_items_likeness(tmp_path, capsys):
     assert torch.nn.functional.cosine_similarity(codes[0], codes[1], dim=0) < -0.99
     assert codes[2].norm() < 0.01 * codes[0].norm()
     assert json.loads((out / "manifest.json").read_text())["config"]["init"] == "vectors"
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty"])
+def test_an_extended_base_without_whole_weights_is_refused(extended_dir, tmp_path, capsys, damage):
+    base = tmp_path / "base"
+    shutil.copytree(extended_dir, base)
+    weights = base / "model.safetensors"
+    data = weights.read_bytes()
+    weights.unlink()
+    if damage != "gone":
+        weights.write_bytes(data[: len(data) // 2] if damage == "cut" else b"")
+    assert "model.safetensors" in refused(capsys, "--base", base, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["rope_theta=0", "rope_theta=.nan", "max_position_embeddings=0", "attention_dropout=2", "initializer_range=-1"],
+)
+def test_base_configurations_that_make_no_model_are_refused(catalog_dir, tmp_path, capsys, change):
+    asked = ("--base", "tiny", "--catalog", catalog_dir, "--out", tmp_path / "out", *SIZES)
+    assert change.partition("=")[0] in refused(capsys, *asked, change)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999"])
+def test_a_seed_out_of_range_is_refused(catalog_dir, tmp_path, capsys, seed):
+    asked = ("--base", "tiny", "--catalog", catalog_dir, "--out", tmp_path / "out", "--seed", seed)
+    assert "--seed must lie in 0 .. 4294967295" in refused(capsys, *asked)

@@ -139,6 +139,10 @@ def test_ready_ids(tmp_path, capsys):
     del ids["i3"], ids["i9"]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     assert "ids.json lacks 2 of 40 item(s), e.g. 'i3'" in refused(capsys, *other, *SHAPE)
+    assert "--embedder says only what --save-vectors keeps" in refused(capsys, *other, *SHAPE, "--embedder", "foo")
+    ids["i3"] = ids["i9"] = [10**30, 0]
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    assert "item 'i3': code 1000000000" in refused(capsys, *other, *SHAPE)
     assert "ready ids (--ids) are taken as they are" in refused(capsys, *other, *SHAPE, "--collision", "reassign")
 
 
@@ -181,6 +185,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
     assert "precomputed vectors not found" in refused(capsys, *base, "--embedder", f"array:{tmp_path / 'v.npy'}")
     np.save(tmp_path / "v.npy", np.ones((3, 2), np.float32))
     assert "holds 3 vectors for 40 items" in refused(capsys, *base, "--embedder", f"array:{tmp_path / 'v.npy'}")
+    (tmp_path / "v.npy").write_bytes(b"")
+    assert "cannot be read as precomputed vectors" in refused(
+        capsys, *base, "--embedder", f"array:{tmp_path / 'v.npy'}"
+    )
+    assert "seed must lie in 0 .. 4294967295, got -1" in refused(capsys, *base, "--seed", "-1")
     assert "between 0 and 1, got 2.0" in refused(capsys, *base, "--collaborative-weight", "2")
     assert "20 items of one domain cannot have 16 distinct sids (4 x 4)" in refused(
         capsys, "--data", data, "--out", out, "--levels", "2", "--codes", "4"
@@ -192,8 +201,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
     (out / "mine.txt").write_text("keep me")
     assert "is not empty; choose another path or pass --overwrite" in refused(capsys, *base)
     assert (out / "mine.txt").read_text() == "keep me"
+    assert "was not written by onereason; choose another path or remove it yourself" in refused(
+        capsys, *base, "--overwrite"
+    )
+    assert (out / "mine.txt").read_text() == "keep me"
+    (out / "mine.txt").unlink()
+    assert main(["tokenize", *map(str, base)]) == 0
     assert main(["tokenize", *map(str, base), "--overwrite"]) == 0
-    assert not (out / "mine.txt").exists()
+    assert "it is or holds" in refused(capsys, "--data", data, "--out", data, *SHAPE, "--overwrite")
+    assert (data / "items.parquet").is_file()
 
 
 @pytest.mark.parametrize(("name", "num_sids", "in_collision"), [("rqvae", 11_499, 1_031), ("letter", 12_015, 130)])

@@ -123,6 +123,21 @@ def test_missing_files_and_wrong_options_are_named(tmp_path):
         import_dataset("amazon2014", tmp_path)
 
 
+def test_numbers_out_of_range_and_an_empty_file_are_named(tmp_path):
+    write(tmp_path, zipped=False)
+    reviews = next(p for p in tmp_path.iterdir() if p.name.startswith("reviews"))
+    for line in (review("U", "B1", 10**30), review("U", "B1", 1, 10**400)):
+        reviews.write_text(line)
+        with pytest.raises(DataError, match=r"line 1: unixReviewTime .* is out of range"):
+            import_dataset("amazon2014", tmp_path)
+    reviews.write_text('{"overall": ' + "1" * 5000 + "}")
+    with pytest.raises(DataError, match="line 1: not valid JSON"):
+        import_dataset("amazon2014", tmp_path)
+    reviews.write_text("")
+    with pytest.raises(DataError, match="the file holds no review"):
+        import_dataset("amazon2014", tmp_path)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("pqrs"), st.integers(0, 2)), max_size=30),

@@ -88,8 +88,13 @@ def test_an_existing_folder_is_kept_unless_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="not empty; choose another path or pass --overwrite"):
         write_world(world, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
-    write_world(world, tmp_path / "out", overwrite=True)
-    assert not (tmp_path / "out" / "mine.txt").exists() and (tmp_path / "out" / "truth" / "users.parquet").is_file()
+    with pytest.raises(StorageError, match="was not written by onereason"):
+        write_world(world, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+    write_world(world, tmp_path / "new")
+    (tmp_path / "new" / "truth" / "users.parquet").unlink()
+    write_world(world, tmp_path / "new", overwrite=True)
+    assert (tmp_path / "new" / "truth" / "users.parquet").is_file()
 
 
 def test_command_writes_a_world_and_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

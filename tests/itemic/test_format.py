@@ -227,6 +227,12 @@ def test_domains_in_another_order_are_another_format():
     assert first != "f"
 
 
+@pytest.mark.parametrize("levels", [-1, 0, 27])
+def test_with_shape_names_the_levels_asked_for(levels):
+    with pytest.raises(FormatError, match=f"levels must be 1 to 26, got {levels}"):
+        load_format("minionerec", levels, 4)
+
+
 def test_with_shape():
     format = PRESETS["minionerec"]
     assert format.with_shape(4, 512).codes_per_level == (512,) * 4

@@ -116,9 +116,32 @@ def _edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_weights_of_another_shape_are_refused_in_one_line(folder, tmp_path, capfd):
+    for name, change, message in (
+        (
+            "deeper",
+            {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3},
+            "11 missing keys, e.g. model.layers.2",
+        ),
+        (
+            "flatter",
+            {"num_hidden_layers": 1, "layer_types": ["full_attention"]},
+            "11 unexpected keys, e.g. model.layers.1",
+        ),
+        ("wider", {"intermediate_size": 7}, "mismatched|cannot be loaded"),
+    ):
+        path = tmp_path / name
+        shutil.copytree(folder, path)
+        _edit(path / "config.json", **change)
+        with pytest.raises(ModelError, match=message) as refused:
+            load_model_folder(path)
+        assert "\n" not in str(refused.value)
+    assert "MISSING" not in capfd.readouterr().err
+
+
 def test_damage_is_named_before_the_weights_are_read(folder, tmp_path):
     (folder / "model.safetensors").write_bytes(b"not weights")  # any of these must be found without opening it
-    with pytest.raises(ModelError, match=r"model: the model cannot be loaded"):
+    with pytest.raises(ModelError, match=r"model.safetensors cannot be read as weights"):
         load_model_folder(folder)
 
     def damaged(name):

@@ -162,6 +162,11 @@ def test_starting_over_leaves_no_checkpoint_of_the_run_before(world: Path, tmp_p
         "training.lr_scheduler_type=foo",
         "training.report_to=[foo]",
         "training.per_device_train_batch_size=0",
+        "training.learning_rate=.nan",
+        "training.adam_beta2=2",
+        "training.save_steps=0",
+        "training.seed=-1",
+        "data.passes=.nan",
     ],
 )
 def test_a_mistake_is_refused_and_leaves_no_folder(mistake: str, world: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def import_dataset(
         raw.items,
         raw.interactions,
         policy,
-        reader,
+        f"{reader} ({', '.join(map(str, raw.inputs))})",
         inputs=raw.inputs,
         config={"reader": reader, **described},
         found=raw.found,

@@ -29,6 +29,7 @@ from onereason.data.readers.files import (
 )
 from onereason.errors import ConfigError, DataError
 
+MAX_RATING = 1e30
 SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
 _LEADING_ASIN = re.compile(r"""\s*\{\s*['"]asin['"]:\s*['"]([^'"\\]+)['"]""")
 
@@ -59,6 +60,8 @@ def read(paths: Sequence[Path], domain: str = DEFAULT_DOMAIN, k_core: int = 5) -
         "k_core_users": found["users"] - kept["user_id"].n_unique(),
         "k_core_interactions": found["interactions"] - kept.height,
     }
+    if reviews.height == 0:
+        raise DataError(f"reviews {reviews_path}: the file holds no review.")
     if kept.height == 0:
         raise DataError(f"reviews {reviews_path}: no user and item have {k_core} reviews each; lower k_core.")
     items = _read_metadata(meta_path, set(kept["item_id"].unique()), domain)
@@ -85,8 +88,12 @@ def _read_reviews(path: Path) -> pl.DataFrame:
     for where, row in iter_objects(path, "reviews"):
         users.append(read_field(row, "reviewerID", (str,), where))
         items.append(read_field(row, "asin", (str,), where))
-        times.append(read_field(row, "unixReviewTime", (int,), where))
-        ratings.append(read_field(row, "overall", (int, float), where, required=False))
+        time = read_field(row, "unixReviewTime", (int,), where)
+        rating = read_field(row, "overall", (int, float), where, required=False)
+        if abs(time) >= 2**63 or (rating is not None and abs(rating) > MAX_RATING):
+            raise DataError(f"{where}: unixReviewTime {time!r:.30} or overall {rating!r:.30} is out of range.")
+        times.append(time)
+        ratings.append(rating)
     columns = {"user_id": users, "item_id": items, "timestamp": times, "signal_rating": ratings}
     types = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "signal_rating": pl.Float32}
     return pl.DataFrame(columns, schema=types).with_columns(action=pl.lit("review"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import gzip
 import html
-import json
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from rich.progress import Progress
 
 from onereason.data.validate import known_brand
 from onereason.errors import DataError
-from onereason.io import require_file
+from onereason.io import parse_json, require_file
 
 PROGRESS_LINES = 5000
 
@@ -81,8 +80,8 @@ def parse_object(text: str, where: str, python_literal: bool = False) -> dict[st
     """The object in one line of JSON; with `python_literal`, a line may also be a Python dict with single quotes."""
     value: Any
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         if not python_literal:
             raise DataError(f"{where}: not valid JSON ({error}).") from error
         try:
