@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 300
+"""Of one run; the longest takes 30 s on an idle machine, most of it DeepSpeed's compiler."""
 
 
 def load_tiny_world() -> ModuleType:
@@ -23,6 +26,14 @@ def load_tiny_world() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """DeepSpeed compiles an extension under a lock file; one of a killed run in the user's cache would be waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("torch_extensions")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -80,16 +91,23 @@ def environment(**more: str) -> dict[str, str]:
 
 def launch(recipe: str, arguments: list[str], processes: int = 1, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs the recipe as a user would; fails with its output."""
-    done = subprocess.run(
-        command(recipe, arguments, processes),
+    run = command(recipe, arguments, processes)
+    with subprocess.Popen(
+        run,
         cwd=REPOSITORY,
         env=environment(**env),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun passes it on to its workers, and kills those that stay
+            stdout, stderr = process.communicate()
+            pytest.fail(f"{recipe} did not end in {TIMEOUT_S} s:\n{stdout[-3000:]}{stderr[-6000:]}")
+    assert process.returncode == 0, stdout[-3000:] + stderr[-6000:]
+    return subprocess.CompletedProcess(run, process.returncode, stdout, stderr)
 
 
 def losses(out: Path) -> list[float]:
