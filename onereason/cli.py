@@ -19,6 +19,7 @@ VERBS = {
     "tokenize": "text -> embedding -> RQ-KMeans -> catalog of semantic ids, with a report",
     "extend": "add a format's itemic tokens to a Qwen3 model and tokenizer",
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",
+    "evaluate-layers": "what a model can do below recommending: items, relations, interests, language; both modes",
     "recommend": "ranked items with captions for one user or a list of items",
 }
 
@@ -32,7 +33,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     for name, help_text in VERBS.items():
         sub = subparsers.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
         if name == verb:
-            module = importlib.import_module(f"onereason.commands.{name}")
+            module = importlib.import_module(f"onereason.commands.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"onereason {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"onereason {args.verb}: interrupted; no partial output was left.", file=sys.stderr)
+        print(f"onereason {args.verb}: interrupted; what is written is whole.", file=sys.stderr)
         return 130
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation-start", type=int, metavar="TIME", help="temporal split: first moment of validation"
     )
     parser.add_argument("--test-start", type=int, metavar="TIME", help="temporal split: first moment of the test part")
-    parser.add_argument("--num-beams", type=int, default=20, help="beams a user (default: %(default)s)")
+    parser.add_argument(
+        "--modes",
+        type=parse_names,
+        default=("no_think",),
+        metavar="MODE,MODE",
+        help="of no_think, think, race, on the same inputs (default: no_think)",
+    )
+    parser.add_argument("--num-beams", type=int, default=20, help="beams a user, or a trace (default: %(default)s)")
     parser.add_argument("--k", type=parse_cutoffs, default=(5, 10), metavar="K,K", help="cut-offs (default: 5,10)")
     parser.add_argument("--batch-size", type=int, default=128, help="prompts at once (default: %(default)s)")
     parser.add_argument(
@@ -28,8 +36,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-users", type=int, metavar="N", help="evaluate N users drawn with --seed (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--policy",
+        choices=("all", "most_popular", "random", "split_by_rank"),
+        default="all",
+        help="how sids become items (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--weight-signal", metavar="NAME", help="weigh targets by this signal of the interactions, e.g. watch_seconds"
+    )
+    parser.add_argument(
+        "--restricted", action="store_true", help="normalise scores over each level's codes, not the vocabulary"
+    )
     add_model_arguments(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    thinking = parser.add_argument_group("mode think")
+    thinking.add_argument("--num-traces", type=int, default=1, metavar="N", help="traces a user (default: %(default)s)")
+    thinking.add_argument(
+        "--merge",
+        choices=("sum", "max", "reciprocal_rank"),
+        default="sum",
+        help="how the candidates of several traces become one list (default: %(default)s)",
+    )
+    thinking.add_argument(
+        "--think-budget", type=int, default=4096, metavar="TOKENS", help="a trace is cut there (default: %(default)s)"
+    )
+    thinking.add_argument("--temperature", type=float, default=0.6, help="0 is greedy (default: %(default)s)")
+    thinking.add_argument("--top-k", type=int, default=50, help="0 for all tokens (default: %(default)s)")
+    thinking.add_argument("--top-p", type=float, default=0.95, help="default: %(default)s")
+    thinking.add_argument(
+        "--indicators", action="store_true", help="measure what each trace does to the target's likelihood"
+    )
+    parser.add_argument(
+        "--rescore", action="store_true", help="score the stored candidates again; the weights are not read"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results and candidates")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +101,11 @@ def parse_cutoffs(text: str) -> tuple[int, ...]:
     return tuple(values)
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """`a,b` -> `("a", "b")`."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def check_model_arguments(args: argparse.Namespace) -> None:
     """`ConfigError` for values out of range; sets the number of threads."""
     from onereason.errors import ConfigError
@@ -81,51 +126,94 @@ def run(args: argparse.Namespace) -> int | None:
     from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
     from onereason.data.timelines import build_timelines
     from onereason.decoding.recommender import load_recommender
+    from onereason.decoding.think import SamplingConfig
+    from onereason.errors import ConfigError
+    from onereason.evaluation.candidates import RUN_FILE
+    from onereason.evaluation.processes import join_processes, local_device
     from onereason.evaluation.queries import choose_examples, make_split
     from onereason.evaluation.report import report_paths, require_free, write_report
-    from onereason.evaluation.runner import EvaluationConfig, evaluate
-    from onereason.io import build_manifest
+    from onereason.evaluation.runner import EvaluationConfig, build_problem, evaluate, score_candidates
+    from onereason.io import build_manifest, read_json, require_file
     from onereason.itemic.catalog import CATALOG_TABLE, load_model_catalog
     from onereason.itemic.vocabulary import ITEMIC_FILE, ItemicVocabulary, require_same_format
 
     config = EvaluationConfig(
-        args.split, args.num_beams, args.k, args.batch_size, args.max_users, args.seed, args.exclude_seen
+        split=args.split,
+        num_beams=args.num_beams,
+        cutoffs=args.k,
+        batch_size=args.batch_size,
+        max_users=args.max_users,
+        seed=args.seed,
+        exclude_seen=args.exclude_seen,
+        modes=args.modes,
+        num_traces=args.num_traces,
+        merge=args.merge,
+        sampling=SamplingConfig(args.think_budget, args.temperature, args.top_k, args.top_p),
+        restricted=args.restricted,
+        indicators=args.indicators,
+        policy=args.policy,
+        weight_signal=args.weight_signal,
     )
     paths = report_paths(args.out)
-    require_free(paths, args.overwrite)
+    processes = join_processes()
+    if processes.is_main:
+        require_free(paths, args.overwrite or args.rescore)
     check_model_arguments(args)
 
     # Everything that can be refused is, before the weights load.
     vocabulary = ItemicVocabulary.load(args.model)
     catalog = load_model_catalog(args.model)
     require_same_format(vocabulary.format, catalog.format, f"the catalog in {args.model}")
-    timelines = build_timelines(load_dataset(args.data).interactions, catalog.index)
+    interactions = load_dataset(args.data).interactions
+    timelines = build_timelines(interactions, catalog.index)
+    signal = _read_signal(interactions, args.weight_signal, args.data)
     split = make_split(timelines, args.split_method, args.validation_start, args.test_start)
     choose_examples(split, config.split, config.max_users, config.seed)
 
-    recommender = load_recommender(
-        args.model, style=args.prompt, max_history=args.max_history, device=args.device, dtype=args.dtype
-    )
-    results = evaluate(recommender, timelines, split, config)
-    weights = sorted(p for p in args.model.iterdir() if p.suffix in (".safetensors", ".bin"))
-    files = [*weights, args.model / ITEMIC_FILE, args.model / CATALOG_TABLE]
+    files = [
+        args.model / ITEMIC_FILE,
+        args.model / CATALOG_TABLE,
+        args.data / ITEMS_FILE,
+        args.data / INTERACTIONS_FILE,
+    ]
+    asked = {
+        "split_method": args.split_method,
+        "validation_start": args.validation_start,
+        "test_start": args.test_start,
+    }
+    if args.rescore:
+        record = read_json(require_file(paths.candidates / RUN_FILE, "record of an evaluation"), "record")
+        wanted = config.fingerprint | asked | _hashes(files)
+        different = sorted(key for key, value in wanted.items() if record.get(key) != value)
+        if different:
+            raise ConfigError(
+                f"the candidates in {paths.candidates} were generated with other {', '.join(different)}; "
+                "rescore with the same arguments, or evaluate again."
+            )
+        how = {key: record[key] for key in ("prompt", "max_history", "dtype")}
+        problem = build_problem(catalog, timelines, split, config, how["max_history"], signal)
+        results: dict | None = score_candidates(problem, catalog, vocabulary, config, paths.candidates)
+    else:
+        recommender = load_recommender(
+            args.model,
+            style=args.prompt,
+            max_history=args.max_history,
+            device=local_device(args.device),
+            dtype=args.dtype,
+        )
+        how = {"prompt": recommender.prompt.style, "max_history": recommender.max_history, "dtype": args.dtype}
+        weights = sorted(p for p in args.model.iterdir() if p.suffix in (".safetensors", ".bin"))
+        record = config.fingerprint | asked | how | _hashes([*weights, *files])
+        results = evaluate(
+            recommender, timelines, split, config, paths.candidates, processes, signal, record, args.overwrite
+        )
+        files = [*weights, *files]
+    if results is None:
+        return None
     results["manifest"] = build_manifest(
         "evaluation",
-        inputs=[*files, args.data / ITEMS_FILE, args.data / INTERACTIONS_FILE],
-        config={
-            "split": config.split,
-            "split_method": args.split_method,
-            "validation_start": args.validation_start,
-            "test_start": args.test_start,
-            "num_beams": config.num_beams,
-            "k": list(config.cutoffs),
-            "batch_size": config.batch_size,
-            "max_users": config.max_users,
-            "exclude_seen": config.exclude_seen,
-            "prompt": recommender.prompt.style,
-            "max_history": recommender.max_history,
-            "dtype": args.dtype,
-        },
+        inputs=files,
+        config=config.to_dict() | asked | how | {"candidates": paths.candidates.name},
         seed=config.seed,
         counts=results["counts"],
     )
@@ -134,15 +222,40 @@ def run(args: argparse.Namespace) -> int | None:
     return None
 
 
+def _hashes(files: list[Path]) -> dict[str, str]:
+    """`hash of NAME` -> SHA-256, of files of a model folder or dataset."""
+    from onereason.io import hash_file
+
+    return {f"hash of {path.name}": hash_file(path) for path in files}
+
+
+def _read_signal(interactions: Any, name: str | None, source: Path) -> Any:
+    """A signal of the interactions, aligned with the timelines; None where none is asked for."""
+    from onereason.data.schema import SIGNAL_PREFIX
+    from onereason.data.timelines import sort_by_user
+    from onereason.errors import ConfigError
+
+    if name is None:
+        return None
+    column = SIGNAL_PREFIX + name.removeprefix(SIGNAL_PREFIX)
+    if column not in interactions.columns:
+        known = [c.removeprefix(SIGNAL_PREFIX) for c in interactions.columns if c.startswith(SIGNAL_PREFIX)]
+        raise ConfigError(
+            f"the interactions of {source} have no signal {name!r}; they have {', '.join(known) or 'none'}."
+        )
+    return sort_by_user(interactions)[column].to_numpy().astype("float64")
+
+
 def print_results(results: dict, report: Path) -> None:
-    """The main table, the comparison, and where the report stands, on standard output."""
+    """The main table, the comparisons, and where the report stands, on standard output."""
     from rich.console import Console
     from rich.table import Table
 
-    from onereason.evaluation.report import metric_names, metric_title, system_rows
+    from onereason.evaluation.plots import metric_title
+    from onereason.evaluation.report import NAMES, metric_names, system_rows
 
     names = metric_names(results)
-    counts, cost, difference = results["counts"], results["cost"], results["difference"]
+    counts, cost = results["counts"], results["cost"]
     table = Table(title=f"{results['manifest']['config']['split']}: {counts['users_evaluated']:,} users")
     table.add_column("system")
     for name in names:
@@ -151,18 +264,27 @@ def print_results(results: dict, report: Path) -> None:
         table.add_row(system, *(f"{metrics[name]:.4f}" for name in names))
     for domain, group in results["by_domain"].items():
         table.add_section()
-        for system in ("model", "popularity", "markov"):
-            table.add_row(f"{domain}: {system}", *(f"{group[system][name]:.4f}" for name in names))
+        for system in results["systems"]:
+            table.add_row(f"{domain}: {NAMES[system]}", *(f"{group[system][name]:.4f}" for name in names))
     console = Console()
     console.print(table)
-    console.print(
-        f"model minus {difference['baseline']}, {metric_title(difference['metric'])}: "
-        f"{difference['difference']:+.4f} (95 % interval {difference['low']:+.4f} to {difference['high']:+.4f})",
-        highlight=False,
-    )
-    console.print(
-        f"{cost['seconds']:.1f} s, {cost['users_per_second']:.1f} users/s, {cost['peak_memory_mib']:,.0f} MiB peak; "
-        f"report: {report}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for difference in (results["difference"], *results["comparisons"]):
+        console.print(
+            f"{NAMES[difference['system']]} minus {NAMES[difference['baseline']]}, "
+            f"{metric_title(difference['metric'])}: {difference['difference']:+.4f} "
+            f"(95 % interval {difference['low']:+.4f} to {difference['high']:+.4f})",
+            highlight=False,
+        )
+    for system in (name for name in results["systems"] if name in cost):
+        spent = cost[system]
+        console.print(
+            f"{NAMES[system]}: {spent['seconds']:.1f} s, {spent['seconds_per_user'] * 1000:.1f} ms and "
+            f"{spent['tokens_per_user']:.0f} tokens a user",
+            highlight=False,
+        )
+    traces = results["traces"]
+    if traces is not None and traces["cut_at_the_budget"]:
+        console.print(f"{traces['cut_at_the_budget']:,} of {traces['traces']:,} traces were cut at the budget")
+    if "machine" in cost:
+        console.print(f"peak memory {cost['machine']['peak_memory_mib']:,.0f} MiB", highlight=False)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)

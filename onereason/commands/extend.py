@@ -133,6 +133,7 @@ def _keep_extended(args: argparse.Namespace, extended: ItemicVocabulary, catalog
     """A base that has the format already: nothing changes but, where asked, the folder's place and its catalog."""
     from onereason.errors import ConfigError
     from onereason.io import atomic_dir, read_json
+    from onereason.itemic.trie_file import save_catalog_trie
     from onereason.model.folder import CONFIG_FILE, check_weights, load_tokenizer_folder
 
     folder = load_tokenizer_folder(args.base)  # complete, and its parts belong together
@@ -152,6 +153,7 @@ def _keep_extended(args: argparse.Namespace, extended: ItemicVocabulary, catalog
         shutil.copytree(args.base, temporary, dirs_exist_ok=True)
         if not same and catalog is not None:
             catalog.write_into(temporary)
+            save_catalog_trie(temporary, catalog, extended)
     changed = "weights and ids unchanged" + ("" if same else ", catalog replaced")
     print(
         f"{args.base} has the tokens of format {extended.format.name!r} already ({ids}): {changed}; wrote {args.out}."

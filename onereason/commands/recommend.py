@@ -24,18 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--domain", help="domain to recommend in (default: the domain of the newest item)")
     parser.add_argument("--k", type=int, default=10, help="items in the list (default: %(default)s)")
     parser.add_argument("--num-beams", type=int, help="beams (default: 20, or --k where that is more)")
+    parser.add_argument(
+        "--mode", choices=("no_think", "think"), default="no_think", help="think: sample a trace, then recommend"
+    )
+    parser.add_argument("--think-budget", type=int, default=4096, metavar="TOKENS", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the trace (default: %(default)s)")
+    parser.add_argument("--exclude-seen", action="store_true", help="recommend nothing that stands in the history")
     add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(args: argparse.Namespace) -> int | None:
+    from onereason.config import check_seed
     from onereason.decoding.ranking import rank_items
     from onereason.decoding.recommender import load_recommender
+    from onereason.decoding.think import SamplingConfig
     from onereason.errors import ConfigError
     from onereason.itemic.catalog import load_model_catalog
+    from onereason.itemic.filters import build_filter
     from onereason.itemic.format import ANY_DOMAIN
 
     check_model_arguments(args)
+    check_seed(args.seed)
+    sampling = SamplingConfig(args.think_budget)
     num_beams = max(20, args.k) if args.num_beams is None else args.num_beams
     if not 1 <= args.k <= num_beams:
         raise ConfigError(f"k ({args.k}) must lie in 1 .. num_beams ({num_beams}); raise --num-beams or lower --k.")
@@ -56,8 +67,15 @@ def run(args: argparse.Namespace) -> int | None:
     recommender = load_recommender(
         args.model, style=args.prompt, max_history=args.max_history, device=args.device, dtype=args.dtype
     )
-    result = recommender.search([recommender.render(history, domain)], [domain], num_beams)
-    items, scores = rank_items(recommender.trie, result, args.k)
+    seen = build_filter(recommender.trie, deny=[history]) if args.exclude_seen else None
+    prompt = recommender.render(history, domain, args.mode)
+    trace = None
+    if args.mode == "think":
+        traces, result = recommender.think([prompt], [domain], [[args.seed]], num_beams, sampling, seen)
+        trace = recommender.prompt.tokenizer.decode(traces.lists()[0][0]).strip()
+    else:
+        result = recommender.search([prompt], [domain], num_beams, seen)
+    items, scores = rank_items(recommender.trie, result, args.k, seen)
     ranked = [
         _describe(catalog, index) | {"rank": rank, "score": float(score)}
         for rank, (index, score) in enumerate(zip(items[0].tolist(), scores[0], strict=True), 1)
@@ -65,6 +83,7 @@ def run(args: argparse.Namespace) -> int | None:
     ]
     answer = {
         "user": args.user,
+        "trace": trace,
         "domain": domain if told_apart else None,
         "history": [_describe(catalog, index) for index in history[-recommender.max_history :].tolist()],
         "recommendations": ranked,
@@ -142,6 +161,9 @@ def _print_tables(answer: dict[str, Any], length: int) -> None:
     for row in shown:
         table.add_row(escape(row["item_id"]), escape(row["sid"]), _one_line(row["caption"]))
     console.print(table)
+    if answer["trace"] is not None:
+        console.print("Trace:", style="bold")
+        console.print(escape(answer["trace"]) or "(empty)", highlight=False)
     where = f" in domain {answer['domain']}" if answer["domain"] else ""
     table = Table(title=escape(f"Recommended next{where}"))
     for name in ("rank", "item", "sid", "score", "caption"):

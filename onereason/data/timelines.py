@@ -98,16 +98,22 @@ def build_timelines(interactions: pl.DataFrame, index: Mapping[str, int]) -> Tim
             "the data these interactions are in, or import them with their items (`onereason data import`)."
         )
     users = table["user_id"].unique(maintain_order=True)
-    rank = pl.DataFrame({"user_id": users, "_user": np.arange(len(users))})
-    table = table.join(rank, on="user_id", how="left", maintain_order="left").sort(
-        ["_user", "timestamp"], maintain_order=True
-    )
+    table = sort_by_user(table)
     counts = np.bincount(table["_user"].to_numpy(), minlength=len(users))
     return Timelines(
         users.to_list(),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         table["_item"].to_numpy().astype(np.int64),
         table["timestamp"].to_numpy().astype(np.int64),
+    )
+
+
+def sort_by_user(table: pl.DataFrame) -> pl.DataFrame:
+    """Interactions in the order of timelines: users as they first appear (their number in `_user`), then time."""
+    users = table["user_id"].unique(maintain_order=True)
+    rank = pl.DataFrame({"user_id": users, "_user": np.arange(len(users))})
+    return table.join(rank, on="user_id", how="left", maintain_order="left").sort(
+        ["_user", "timestamp"], maintain_order=True
     )
 
 

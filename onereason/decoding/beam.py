@@ -1,39 +1,43 @@
 """Exact constrained beam search that prefills each prompt once.
 
-The beams of a prompt are nodes of a tree that grows behind it: at level `l` the live beams are query positions of the
-same sequence, each attending to the prompt, to its own ancestors and to itself (a 4D mask). The cache holds a prompt
-once; nothing is expanded or reordered. Only children in the item trie are candidates, so every beam is an item.
+The beams of a stem (a prompt, or a prompt and a trace behind it) are nodes of a tree that grows behind it: at level `l`
+the live beams are query positions of the prompt's own sequence, each attending to its stem, to its own ancestors and to
+itself (see `onereason.decoding.stems`). Only children in the item trie are candidates, so every beam is an item.
 
-Notation: `B` prompts, `T` prompt tokens, `K` beams, `L` levels, `V` vocabulary, `D` hidden size, `A` tree nodes so far.
+Notation: `B` prompts, `N` stems a prompt, `S = B * N` stems, `T` prompt tokens, `K` beams, `L` levels, `V` vocabulary,
+`D` hidden size, `A` tree nodes so far, `R` roots.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, language_model, prefill
 from onereason.errors import ConfigError, ModelError
 from onereason.itemic.trie import ItemTrie, TrieTensors
 
+if TYPE_CHECKING:
+    from onereason.itemic.filters import FilterTensors, NodeFilter
+
 LOGITS_BUDGET = 2**25
-"""Float32 numbers held at once (128 MiB); prompts are scored in groups whose logits and candidates stay under it."""
+"""Float32 numbers held at once (128 MiB); stems are scored in groups whose logits and candidates stay under it."""
 CANDIDATE_COST = 16
 """Float32 numbers that one candidate takes while the best are chosen (indices, nodes, parents, scores)."""
 
 
 @dataclass(frozen=True)
 class BeamResult:
-    """What a search found, the best first.
+    """What a search found, the best first. A search over stems has one row a stem, `B * N` in all.
 
     Attributes:
         sequences: int64 `[B, K, L]`, code token ids; -1 where not valid.
         scores: float32 `[B, K]`, log-probability of the codes given the prompt, summed over levels, normalised over
-            the whole vocabulary (every row of the model); -inf where not valid.
+            the whole vocabulary (every row of the model), or over each level's codes in a restricted search; -inf where
+            not valid.
         valid: bool `[B, K]`; True selects beams that exist (fewer than `K` where the root has fewer sids).
         leaves: int64 `[B, K]`, the trie's leaf nodes; -1 where not valid.
     """
@@ -52,6 +56,9 @@ def beam_search(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     num_beams: int,
+    *,
+    node_filter: NodeFilter | None = None,
+    restricted: bool = False,
 ) -> BeamResult:
     """The `num_beams` best sids of each prompt by beam search over the trie.
 
@@ -61,51 +68,74 @@ def beam_search(
     Args:
         model: a causal language model of transformers (or a PEFT model around one), any float type.
         trie: the items.
-        roots: int64 `[B]`, the trie's root of each prompt.
-        input_ids: int64 `[B, T]`, left-padded prompts that end where the first code is to come.
+        roots: int64 `[B]`, the trie's root of each prompt; or `[B, R]` (-1 fills) where the model chooses: the begin
+            token of a root is then scored as a level of its own.
+        input_ids: int64 `[B, T]`, left-padded prompts that end where the first code (or begin token) is to come.
         attention_mask: `[B, T]`, 1 selects prompt tokens.
         num_beams: `K`.
+        node_filter: which items each of the `B` prompts may get (`onereason.itemic.filters`).
+        restricted: normalises over each level's codes instead of the whole vocabulary, and computes only their logits.
 
     Raises:
-        ConfigError: `num_beams` below 1, an empty prompt, or a prompt too long for the model.
+        ConfigError: `num_beams` below 1, an empty prompt, a prompt too long for the model, or a prompt for which the
+            filter leaves no item.
         ModelError: an attention implementation without 4D masks, a vocabulary too small, or scores that are NaN.
     """
-    _check_request(model, trie, input_ids, attention_mask, num_beams)
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder, head = base.get_decoder(), base.get_output_embeddings()
-    tables = trie.on(input_ids.device)
-    batch, device = len(input_ids), input_ids.device
-    lengths = attention_mask.sum(1)
-    with _eval_mode(model):
-        out = decoder(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=True,
-        )
-        hidden, cache = out.last_hidden_state[:, -1:], out.past_key_values  # [B, 1, D]
-        nodes = roots.to(device)[:, None]
-        scores = torch.zeros(batch, 1, device=device)
-        sequences = torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
-        ancestors = torch.zeros(batch, 1, 0, dtype=torch.bool, device=device)  # [B, K, A]
-        prompt_bias = _additive(attention_mask.bool(), hidden.dtype)[:, None]  # [B, 1, T]
+    _check_beams(num_beams)
+    _check_vocabulary(model, trie)
+    tree_depth = trie.num_levels - 1 + (roots.dim() == 2)
+    if len(attention_mask):
+        check_prompt_lengths(model, int(attention_mask.sum(1).max()), tree_depth + 1)
+    if node_filter is not None:
+        _require_items(node_filter, roots)  # before the prompts are computed
+    with eval_mode(model):
+        stems = prefill(model, input_ids, attention_mask, room=num_beams * tree_depth)
+        return search_stems(model, trie, roots, stems, num_beams, node_filter=node_filter, restricted=restricted)
+
+
+@torch.no_grad()
+def search_stems(
+    model: Any,
+    trie: ItemTrie,
+    roots: torch.Tensor,
+    stems: Stems,
+    num_beams: int,
+    *,
+    node_filter: NodeFilter | None = None,
+    restricted: bool = False,
+) -> BeamResult:
+    """The `num_beams` best sids of each stem, without another prefill; see `beam_search`.
+
+    Args:
+        roots: int64 `[B]` or `[B, R]`, shared by the stems of a prompt.
+        stems: end where the first code (or begin token) is to come. They can be continued or searched again after.
+
+    Returns:
+        one row a stem: rows `b * N .. b * N + N - 1` are the stems of prompt `b`.
+    """
+    _check_beams(num_beams)
+    head, vocab_size = language_model(model).get_output_embeddings(), model.config.vocab_size
+    device = stems.hidden.device
+    tables = trie.on(device)
+    allowed = None if node_filter is None else node_filter.on(device)
+    if node_filter is not None:
+        _require_items(node_filter, roots)
+    scorer = _Scorer(head, vocab_size, tables, allowed, stems.shape[1], num_beams)
+    tree = _Tree(stems)
+    with eval_mode(model):
+        if roots.dim() == 2:
+            nodes, scores = _start_at_roots(scorer, tree, trie, roots.to(device))
+        else:
+            nodes = roots.to(device).repeat_interleave(stems.shape[1])[:, None]  # [S, 1]
+            scores = torch.zeros(nodes.shape, device=device)
+        sequences = torch.zeros(*nodes.shape, 0, dtype=torch.long, device=device)
         for level in range(trie.num_levels):
-            nodes, scores, parents = _advance(head, base.config.vocab_size, hidden, tables, nodes, scores, num_beams)
-            tokens = torch.where(nodes >= 0, tables.token[nodes.clamp(min=0)].long(), nodes)  # [B, K]
+            span = trie.level_ranges[level] if restricted else None
+            nodes, scores, parents = scorer.advance(tree.hidden, nodes, scores, span)
+            tokens = torch.where(nodes >= 0, tables.token[nodes.clamp(min=0)].long(), nodes)  # [S, K]
             sequences = torch.cat([_take(sequences, parents), tokens[..., None]], -1)
-            if level + 1 == trie.num_levels:
-                break
-            live = tokens.shape[1]
-            itself = torch.eye(live, dtype=torch.bool, device=device).expand(batch, live, live)
-            ancestors = torch.cat([_take(ancestors, parents), itself], -1)
-            tree_bias = _additive(ancestors, hidden.dtype)
-            hidden = decoder(
-                input_ids=tokens.clamp(min=0),
-                attention_mask=torch.cat([prompt_bias.expand(-1, live, -1), tree_bias], -1)[:, None],
-                position_ids=(lengths[:, None] + level).expand(-1, live),
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state  # [B, K, D]
+            if level + 1 < trie.num_levels:
+                tree.grow(tokens.clamp(min=0), parents)
     missing = num_beams - nodes.shape[1]
     if missing:
         nodes = torch.nn.functional.pad(nodes, (0, missing), value=-1)
@@ -115,36 +145,112 @@ def beam_search(
     return BeamResult(sequences.masked_fill(~valid[..., None], -1), scores, valid, nodes)
 
 
-def _advance(
-    head: Any,
-    vocab_size: int,
-    hidden: torch.Tensor,
-    tables: TrieTensors,
-    nodes: torch.Tensor,
-    scores: torch.Tensor,
-    num_beams: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One level: live beams `[B, K]` -> the best children's nodes, scores and parent beams `[B, K']`.
+class _Tree:
+    """The live beams of every stem as columns behind the prompts.
 
-    `K'` is `num_beams`, or the most children any prompt has where that is less; -1 marks beams that do not exist.
+    Attributes:
+        hidden: `[S, K, D]`, the hidden states at the live beams.
     """
-    batch, live = nodes.shape
-    counts = torch.where(nodes >= 0, tables.num_children(nodes.clamp(min=0)), 0)
-    most = int(counts.sum(1).max())
-    kept = max(1, min(num_beams, most))
-    group = max(1, LOGITS_BUDGET // max(live * vocab_size, CANDIDATE_COST * most))
-    parts = []
-    for start in range(0, batch, group):
-        part = slice(start, start + group)
-        logits = head(hidden[part]).float().flatten(0, 1)  # [b * K, V]
-        row, child = tables.expand(nodes[part].flatten().clamp(min=0), counts[part].flatten())
-        total = scores[part].flatten() - logits.logsumexp(-1)
-        candidates = logits[row, tables.token[child].long()] + total[row]
-        if candidates.isnan().any():
-            raise ModelError("the model's scores are NaN; its weights are broken or its float type overflows.")
-        parts.append(_best_children(candidates, child, row, counts[part], kept))
-    best_nodes, best_scores, parents = (torch.cat(list(column)) for column in zip(*parts, strict=True))
-    return best_nodes, best_scores, parents
+
+    def __init__(self, stems: Stems):
+        self.stems = stems
+        self.hidden = stems.hidden.flatten(0, 1)[:, None]  # [S, 1, D]
+        self._ancestors = stems.visible.new_zeros(len(self.hidden), 1, 0)  # [S, K, A], nodes of all stems of the prompt
+        self._depth = 0
+        self._writes = stems.writes
+
+    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> None:
+        """Appends the live beams `[S, K]`, children of the live beams `parents` `[S, K]` before them."""
+        batch, num = self.stems.shape
+        live = tokens.shape[1]
+        count = num * live
+        itself = torch.eye(count, dtype=torch.bool, device=tokens.device).view(num, live, count).repeat(batch, 1, 1)
+        self._ancestors = torch.cat([_take(self._ancestors, parents), itself], -1)
+        visible = self.stems.visible.repeat_interleave(live, 1)  # [B, N * K, columns]
+        seen = torch.cat([visible, self._ancestors.view(batch, count, -1)], -1)
+        positions = (self.stems.lengths + self._depth).repeat_interleave(live, 1)
+        # The cache holds the tree's earlier levels behind the stems: these are rewound to, not the stems alone.
+        stems = replace(self.stems, writes=self._writes)
+        hidden, self._writes = stems.forward(tokens.view(batch, count), positions, seen)
+        self.hidden = hidden.view(batch * num, live, -1)
+        self._depth += 1
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores the children of live beams and keeps the best."""
+
+    head: Any
+    vocab_size: int
+    tables: TrieTensors
+    allowed: FilterTensors | None
+    num_stems: int
+    num_beams: int
+
+    def logits(self, hidden: torch.Tensor, span: tuple[int, int] | None = None) -> torch.Tensor:
+        """Float32 logits `[..., V]` of hidden states, or those of the token ids `span[0] .. span[1] - 1`."""
+        if span is None:
+            return self.head(hidden).float()
+        rows = slice(*span)
+        if type(self.head) is torch.nn.Linear:
+            bias = None if self.head.bias is None else self.head.bias[rows]
+            return torch.nn.functional.linear(hidden, self.head.weight[rows], bias).float()
+        return self.head(hidden)[..., rows].float()  # a wrapped head (PEFT) has no plain rows
+
+    def advance(
+        self, hidden: torch.Tensor, nodes: torch.Tensor, scores: torch.Tensor, span: tuple[int, int] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One level: live beams `[S, K]` -> the best children's nodes, scores and parent beams `[S, K']`.
+
+        `K'` is `num_beams`, or the most children any stem has where that is less; -1 marks beams that do not exist.
+        """
+        total, live = nodes.shape
+        counts = torch.where(nodes >= 0, self.tables.num_children(nodes.clamp(min=0)), 0)
+        most = int(counts.sum(1).max())
+        width = self.vocab_size if span is None else span[1] - span[0]
+        group = max(1, LOGITS_BUDGET // max(live * width, CANDIDATE_COST * most))
+        parts = []
+        for start in range(0, total, group):
+            part = slice(start, start + group)
+            logits = self.logits(hidden[part], span).flatten(0, 1)  # [s * K, V]
+            row, child = self.tables.expand(nodes[part].flatten().clamp(min=0), counts[part].flatten())
+            kept_counts = counts[part]
+            if self.allowed is not None:
+                prompt = torch.div(
+                    start + torch.div(row, live, rounding_mode="floor"), self.num_stems, rounding_mode="floor"
+                )
+                permitted = self.allowed.permitted(prompt, child)
+                row, child = row[permitted], child[permitted]
+                kept_counts = torch.bincount(row, minlength=kept_counts.numel()).view_as(kept_counts)
+            so_far = scores[part].flatten() - logits.logsumexp(-1)
+            token = self.tables.token[child].long() - (0 if span is None else span[0])
+            candidates = logits[row, token] + so_far[row]
+            if candidates.isnan().any():
+                raise ModelError("the model's scores are NaN; its weights are broken or its float type overflows.")
+            parts.append(_best_children(candidates, child, row, kept_counts, min(self.num_beams, max(1, most))))
+        best_nodes, best_scores, parents = (torch.cat(list(column)) for column in zip(*parts, strict=True))
+        return best_nodes, best_scores, parents
+
+
+def _start_at_roots(
+    scorer: _Scorer, tree: _Tree, trie: ItemTrie, roots: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Roots `[B, R]` as live beams `[S, R]`, each scored by its begin token, which is appended."""
+    begin = torch.as_tensor(trie.begin_ids, device=roots.device)[roots.clamp(min=0)]  # [B, R]
+    if bool(((begin < 0) & (roots >= 0)).any()):
+        raise ConfigError("the model can choose among roots only where each has a begin token; give one root a prompt.")
+    nodes = roots.repeat_interleave(scorer.num_stems, 0)  # [S, R]
+    tokens = begin.clamp(min=0).repeat_interleave(scorer.num_stems, 0)
+    if scorer.allowed is not None:
+        prompt = torch.arange(len(roots), device=roots.device).repeat_interleave(scorer.num_stems)
+        prompt = prompt[:, None].expand_as(nodes)
+        open_root = scorer.allowed.permitted(prompt.reshape(-1), nodes.clamp(min=0).reshape(-1)).view_as(nodes)
+        nodes = nodes.masked_fill(~open_root, -1)
+    group = max(1, LOGITS_BUDGET // scorer.vocab_size)
+    parts = zip(tree.hidden[:, 0].split(group), tokens.split(group), strict=True)
+    scores = torch.cat([scorer.logits(hidden).log_softmax(-1).gather(1, token) for hidden, token in parts])  # [S, R]
+    tree.grow(tokens, torch.zeros_like(tokens))
+    return nodes, scores.masked_fill(nodes < 0, -torch.inf)
 
 
 def _best_children(
@@ -178,72 +284,30 @@ def stable_topk(values: torch.Tensor, k: int) -> torch.Tensor:
     return index.gather(1, values.gather(1, index).sort(stable=True, dim=1, descending=True).indices)
 
 
-def left_pad(prompts: Sequence[Sequence[int] | np.ndarray], pad_id: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token lists -> `input_ids` and `attention_mask` (int64 `[B, T]`), padded on the left."""
-    width = max(map(len, prompts), default=0)
-    input_ids = np.full((len(prompts), width), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(prompts), width), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = prompt
-        attention_mask[row, width - len(prompt) :] = 1
-    return torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
-
-
-def check_prompt_lengths(model: Any, longest: int, num_levels: int) -> None:
-    """`ConfigError` where a prompt and the codes behind it do not fit the model's positions."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and longest + num_levels > limit:
-        raise ConfigError(
-            f"the longest prompt has {longest} tokens; with {num_levels} codes behind it, it exceeds the model's "
-            f"max_position_embeddings ({limit}); shorten the histories (--max-history)."
-        )
-
-
-def _check_request(
-    model: Any, trie: ItemTrie, input_ids: torch.Tensor, attention_mask: torch.Tensor, num_beams: int
-) -> None:
+def _check_beams(num_beams: int) -> None:
     if num_beams < 1:
         raise ConfigError(f"num_beams must be at least 1, got {num_beams}.")
-    lengths = attention_mask.sum(1)
-    if input_ids.shape[0] == 0 or int(lengths.min()) == 0:
-        raise ConfigError("every prompt needs at least one token; got an empty batch or an empty prompt.")
-    if bool((attention_mask[:, 1:] < attention_mask[:, :-1]).any()):
-        raise ConfigError("prompts must be padded on the left: the attention mask falls from 1 to 0 inside a row.")
-    check_prompt_lengths(model, int(lengths.max()), trie.num_levels)
-    implementation = getattr(model.config, "_attn_implementation", "sdpa")
-    if implementation not in ("sdpa", "eager"):
+
+
+def _require_items(node_filter: NodeFilter, roots: torch.Tensor) -> None:
+    """`ConfigError` for the first request for which the filter leaves nothing under any of its roots."""
+    if len(node_filter) != len(roots):
+        raise ConfigError(f"the filter is for {len(node_filter)} requests, there are {len(roots)} prompts.")
+    options = roots.cpu().numpy().reshape(len(roots), -1)  # [B, R]
+    counts = np.stack([node_filter.count_allowed(np.maximum(column, 0)) for column in options.T], 1)
+    best = np.where(options >= 0, counts, -1).argmax(1)
+    node_filter.require_not_empty(options[np.arange(len(options)), best])
+
+
+def _check_vocabulary(model: Any, trie: ItemTrie) -> None:
+    vocab, last = model.config.vocab_size, int(max(trie.token.max(), trie.begin_ids.max()))
+    if last >= vocab:
         raise ModelError(
-            f"attention implementation {implementation!r} takes no 4D mask; load the model with "
-            "attn_implementation='sdpa' or 'eager'."
-        )
-    layer_types = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if layer_types != {"full_attention"}:
-        raise ModelError(f"the search needs full attention in every layer; the model has {sorted(layer_types)}.")
-    vocab = model.config.vocab_size
-    if int(trie.token.max()) >= vocab:
-        raise ModelError(
-            f"the catalog's tokens go up to id {int(trie.token.max())}, the model has {vocab} rows; "
+            f"the catalog's tokens go up to id {last}, the model has {vocab} rows; "
             "extend the model with the catalog's format (`onereason extend`)."
         )
 
 
-@contextlib.contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
-    """Every module in eval mode inside; each module's own mode restored after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _take(rows: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-    """Rows `[B, K, X]` of the parents `[B, K']` -> `[B, K', X]`."""
+    """Rows `[S, K, X]` of the parents `[S, K']` -> `[S, K', X]`."""
     return rows.gather(1, parents[..., None].expand(-1, -1, rows.shape[2]))
-
-
-def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A mask whose True selects what is attended to, as a bias of 0 and the type's lowest number."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)

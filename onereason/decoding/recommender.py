@@ -16,15 +16,19 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from onereason.decoding.beam import BeamResult, beam_search, left_pad
+from onereason.decoding.beam import BeamResult, beam_search, search_stems
+from onereason.decoding.stems import check_prompt_lengths, eval_mode, left_pad, prefill
+from onereason.decoding.think import SamplingConfig, ThinkIds, Traces, close_traces, load_think_ids, sample_traces
 from onereason.errors import ConfigError, ModelError
 from onereason.io import MANIFEST_NAME, read_json
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.trie import ItemTrie, build_catalog_trie
+from onereason.itemic.trie_file import load_or_build_catalog_trie
 from onereason.itemic.vocabulary import ItemicVocabulary
 
 if TYPE_CHECKING:
     from onereason.data.prompts import RecommendationPrompt
+    from onereason.itemic.filters import NodeFilter
 
 DEFAULT_STYLE, DEFAULT_MAX_HISTORY = "chat", 50
 DTYPES = ("float32", "bfloat16", "auto")
@@ -55,19 +59,106 @@ class Recommender:
         """Token ids of every item's pattern, int64 `[N, P]`."""
         return self.vocabulary.pattern_ids(self.catalog.codes, self.catalog.domains)
 
-    def render(self, history: np.ndarray, domain: str) -> list[int]:
-        """The prompt of a history (item indices, oldest first) that ends with the domain's begin token."""
+    @cached_property
+    def think_prompt(self) -> RecommendationPrompt:
+        """Writes a history as the prompt of an answer with a trace."""
+        from onereason.data.prompts import RecommendationPrompt
+
+        return RecommendationPrompt(self.prompt.tokenizer, self.vocabulary, style=self.prompt.style, mode="think")
+
+    @cached_property
+    def think_ids(self) -> ThinkIds:
+        """The tokens around a trace.
+
+        Raises:
+            ModelError: the tokenizer has no think tokens.
+        """
+        return load_think_ids(self.prompt.tokenizer, self.model.config.vocab_size)
+
+    def render(self, history: np.ndarray, domain: str, mode: str = "no_think") -> list[int]:
+        """The prompt of a history (item indices, oldest first).
+
+        In mode `no_think` it ends with the domain's begin token, in mode `think` inside an open think block.
+
+        Raises:
+            ConfigError: mode `think` in prompt style `plain`, which has no turns.
+        """
         patterns = self.pattern_ids[history[-self.max_history :]]
-        return self.prompt.encode(patterns, domain) + self.vocabulary.prefix_ids(domain)
+        if mode == "no_think":
+            return self.prompt.encode(patterns, domain) + self.vocabulary.prefix_ids(domain)
+        if self.prompt.style == "plain":
+            raise ConfigError("prompt style 'plain' has no think block; use style 'chat', or mode no_think.")
+        return self.think_prompt.encode(patterns, domain) + self.think_ids.opening
 
     def search(
-        self, prompts: Sequence[Sequence[int] | np.ndarray], domains: Sequence[str], num_beams: int
+        self,
+        prompts: Sequence[Sequence[int] | np.ndarray],
+        domains: Sequence[str],
+        num_beams: int,
+        node_filter: NodeFilter | None = None,
+        restricted: bool = False,
     ) -> BeamResult:
-        """The `K` best sids of each prompt's domain."""
+        """The `K` best sids of each prompt's domain; see `beam_search`."""
         device = self.model.device
         input_ids, attention_mask = left_pad(prompts)
-        roots = torch.tensor([self.trie.root_of(domain) for domain in domains], device=device)
-        return beam_search(self.model, self.trie, roots, input_ids.to(device), attention_mask.to(device), num_beams)
+        return beam_search(
+            self.model,
+            self.trie,
+            self.roots(domains),
+            input_ids.to(device),
+            attention_mask.to(device),
+            num_beams,
+            node_filter=node_filter,
+            restricted=restricted,
+        )
+
+    def think(
+        self,
+        prompts: Sequence[Sequence[int] | np.ndarray],
+        domains: Sequence[str],
+        seeds: Sequence[Sequence[int | Sequence[int]]],
+        num_beams: int,
+        sampling: SamplingConfig | None = None,
+        node_filter: NodeFilter | None = None,
+        restricted: bool = False,
+    ) -> tuple[Traces, BeamResult]:
+        """Samples traces behind prompts rendered in mode `think`, and searches from each trace's cache.
+
+        A trace that does not close within its budget is cut, closed, and answered all the same; `Traces.closed` says
+        which.
+
+        Args:
+            seeds: `N` a prompt; as many traces are sampled.
+            sampling: budget, temperature, top-k, top-p.
+
+        Returns:
+            the traces, and the `K` best sids of each: row `b * N + n` belongs to trace `n` of prompt `b`.
+        """
+        sampling = sampling or SamplingConfig()
+        ids, device = self.think_ids, self.model.device
+        input_ids, attention_mask = left_pad(prompts)
+        suffixes = [[*ids.closing, *self.vocabulary.prefix_ids(domain)] for domain in domains]
+        room = sampling.max_new_tokens + max(map(len, suffixes)) + self.trie.num_levels
+        check_prompt_lengths(self.model, input_ids.shape[1], room, "tokens of thought and answer")
+        with eval_mode(self.model):
+            stems = prefill(self.model, input_ids.to(device), attention_mask.to(device)).fork(len(seeds[0]))
+            traces, stems = sample_traces(
+                self.model, stems, seeds, ids.closing[0], ids.stops, ids.banned.to(device), sampling
+            )
+            stems = close_traces(stems, suffixes)
+            return traces, search_stems(
+                self.model,
+                self.trie,
+                self.roots(domains),
+                stems,
+                num_beams,
+                node_filter=node_filter,
+                restricted=restricted,
+            )
+
+    def roots(self, domains: Sequence[str]) -> torch.Tensor:
+        """The trie's root of each domain, int64 `[B]`."""
+        return torch.tensor([self.trie.root_of(domain) for domain in domains], device=self.model.device)
 
     def with_priority(self, priority: np.ndarray) -> Recommender:
         """The same, with items under one sid ordered by `priority` `[N]`, the highest first."""
@@ -105,7 +196,7 @@ def load_recommender(
         raise ConfigError(f"max_history must be at least 1, got {max_history}.")
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not known; use {' or '.join(DTYPES)}.")
-    found_device = _resolve_device(device)
+    found_device = resolve_device(device)
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     if dtype == "auto":
@@ -116,7 +207,7 @@ def load_recommender(
         folder.model.eval(),
         folder.vocabulary,
         catalog,
-        build_catalog_trie(catalog, folder.vocabulary),
+        load_or_build_catalog_trie(model_dir, catalog, folder.vocabulary),
         RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style),
         max_history,
     )
@@ -135,7 +226,8 @@ def read_prompt_settings(model_dir: Path) -> dict[str, Any]:
     return settings
 
 
-def _resolve_device(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device; `ConfigError` where it is unknown or not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -9,6 +9,7 @@ Notation: `Q` queries, `N` items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from onereason.errors import ConfigError, DataError
 
 SPLIT_METHODS = ("leave_one_out", "temporal")
 HISTORY_STRATA = ((0, 0), (1, 2), (3, 4), (5, 9), (10, 19), (20, 49), (50, None))
+POPULARITY_STRATA = ((0, 0), (1, 4), (5, 9), (10, 19), (20, 49), (50, 199), (200, None))
 
 
 @dataclass(frozen=True)
@@ -103,5 +105,34 @@ def choose_examples(split: Split, name: str, max_users: int | None = None, seed:
 
 def history_stratum(lengths: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Names of `HISTORY_STRATA` and each length's stratum (int64, same shape)."""
-    names = ["0" if high == 0 else f"{low}+" if high is None else f"{low}-{high}" for low, high in HISTORY_STRATA]
-    return names, np.searchsorted([low for low, _ in HISTORY_STRATA], lengths, side="right") - 1
+    return _stratum(HISTORY_STRATA, lengths)
+
+
+def popularity_stratum(counts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of `POPULARITY_STRATA` (`0` is unseen in training) and the stratum of each training count."""
+    return _stratum(POPULARITY_STRATA, counts)
+
+
+def target_signals(queries: Queries, timelines: Timelines, values: np.ndarray) -> list[np.ndarray]:
+    """A logged number of each target's interaction: `Q` float64 arrays beside `queries.targets`.
+
+    Args:
+        values: aligned with `timelines.items`; nulls (NaN) become 0.
+
+    Raises:
+        DataError: targets that do not follow their histories in the timelines.
+    """
+    found = []
+    for user, history, target in zip(queries.users.tolist(), queries.histories, queries.targets, strict=True):
+        start = int(timelines.offsets[user]) + len(history)
+        end = int(timelines.offsets[user + 1])
+        events = start + np.flatnonzero(np.isin(timelines.items[start:end], target))[: len(target)]
+        if not np.array_equal(np.sort(timelines.items[events]), np.sort(target)):
+            raise DataError(f"the targets of user {timelines.user_ids[user]!r} do not follow the history given.")
+        found.append(np.nan_to_num(values[events]).astype(np.float64))
+    return found
+
+
+def _stratum(strata: Sequence[tuple[int, int | None]], values: np.ndarray) -> tuple[list[str], np.ndarray]:
+    names = [str(low) if high == low else f"{low}+" if high is None else f"{low}-{high}" for low, high in strata]
+    return names, np.searchsorted([low for low, _ in strata], values, side="right") - 1

@@ -5,21 +5,34 @@ Every file is written atomically, `results.json` last, so that its presence mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from onereason.errors import ConfigError, StorageError
-from onereason.evaluation.runner import SYSTEMS
+from onereason.evaluation.plots import metric_title, plot_curves, plot_history, plot_path, plot_ranks
+from onereason.evaluation.recommendation import BASELINES
 from onereason.io import atomic_file, require_writable_parent, storage_errors, write_json, write_text
 
-COLOURS = {"model": "#1f6feb", "popularity": "#9a9a9a", "markov": "#e08a1e"}
+NAMES = {
+    "model": "model",
+    "think": "model, thinking",
+    "race": "model, race",
+    "popularity": "popularity",
+    "markov": "markov",
+}
+"""System -> its name in tables."""
+STRATA = {
+    "by_domain": ("domain of the target", "By domain of the target"),
+    "by_crossing": ("history and target", "Single and cross domain"),
+    "by_history_length": ("items in the history", "By length of the history"),
+    "by_popularity": ("training interactions of the target", "By popularity of the target"),
+}
+"""Stratum -> title of its column and of its section."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,13 @@ class ReportPaths:
     curve: Path
     ranks: Path
     history: Path
+    path: Path
+    candidates: Path
 
     @property
     def all(self) -> tuple[Path, ...]:
-        return self.results, self.report, self.curve, self.ranks, self.history
+        """The files; the candidates are a folder of their own."""
+        return self.results, self.report, self.curve, self.ranks, self.history, self.path
 
 
 def report_paths(out: str | Path) -> ReportPaths:
@@ -43,7 +59,7 @@ def report_paths(out: str | Path) -> ReportPaths:
     if out.suffix != ".json":
         raise ConfigError(f"--out {out} should name a .json file, e.g. {out / 'results.json'}.")
     prefix = "" if out.stem == "results" else f"{out.stem}_"
-    names = ("report.md", "recall_curve.png", "hit_ranks.png", "recall_by_history.png")
+    names = ("report.md", "recall_curve.png", "hit_ranks.png", "recall_by_history.png", "trace_path.png", "candidates")
     return ReportPaths(out, *(out.parent / f"{prefix}{name}" for name in names))
 
 
@@ -60,41 +76,39 @@ def require_free(paths: ReportPaths, overwrite: bool) -> None:
 
 def write_report(results: Mapping[str, Any], paths: ReportPaths) -> None:
     """Writes the plots, the report and the results under temporary names; renames them when all are whole."""
+    plots: dict[Path, Callable[[Mapping[str, Any]], Figure]] = {
+        paths.curve: plot_curves,
+        paths.ranks: plot_ranks,
+        paths.history: plot_history,
+    }
+    if _has_path(results):
+        plots[paths.path] = plot_path
     with ExitStack() as stack:  # leaves in reverse order, so the results come last
-        temporary = {path: stack.enter_context(atomic_file(path)) for path in paths.all}
-        for path, plot in ((paths.curve, _plot_curves), (paths.ranks, _plot_ranks), (paths.history, _plot_history)):
-            plot(results).savefig(temporary[path], dpi=120, metadata={"Software": None})
+        temporary = {path: stack.enter_context(atomic_file(path)) for path in (paths.results, paths.report, *plots)}
+        for path, plot in plots.items():
+            plot(results).savefig(temporary[path], dpi=120, format="png", metadata={"Software": None})
         write_text(temporary[paths.report], render_report(results, paths))
         write_json(temporary[paths.results], results)
 
 
 def metric_names(results: Mapping[str, Any]) -> list[str]:
     """The metrics of the tables, in order."""
-    return list(results["metrics"]["model"]["item"])
-
-
-def metric_title(name: str) -> str:
-    """`recall_at_10` -> `Recall@10`."""
-    metric, _, k = name.rpartition("_at_")
-    return f"{ {'recall': 'Recall', 'ndcg': 'NDCG', 'mrr': 'MRR'}[metric] }@{k}"
+    return list(results["metrics"][results["systems"][0]]["item"])
 
 
 def system_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
-    """The main table's rows: name -> metrics; the model at item and at sid level."""
+    """The main table's rows: name -> metrics; all systems at item level, then the model at sid level."""
     metrics = results["metrics"]
-    rows = [("model", metrics["model"]["item"])]
-    rows += [(name, metrics[name]["item"]) for name in SYSTEMS[1:]]
-    return [*rows, ("model, sid level", metrics["model"]["sid"])]
+    rows = [(NAMES[name], metrics[name]["item"]) for name in results["systems"]]
+    return [*rows, *((f"{NAMES[name]}, sid level", metrics[name]["sid"]) for name in _models(results))]
 
 
 def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
     """The report as Markdown."""
-    counts, cost, config = results["counts"], results["cost"], results["manifest"]["config"]
-    names = metric_names(results)
-    difference = results["difference"]
-    beats = "beats" if difference["low"] > 0 else "trails" if difference["high"] < 0 else "is level with"
+    counts, config = results["counts"], results["manifest"]["config"]
+    names, difference = metric_names(results), results["difference"]
     lines = [
-        f"# Next-item evaluation: {config['split']} split",
+        f"# Recommendation: {config['split']} split",
         "",
         f"Every query's list is the model's own: {config['num_beams']} exact constrained beams over "
         f"{counts['items']:,} items ({counts['sids']:,} sids), "
@@ -102,46 +116,31 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
         "",
         *_table(["system", *map(metric_title, names)], [[n, *_values(m, names)] for n, m in system_rows(results)]),
         "",
-        f"The model {beats} the better baseline ({difference['baseline']}) at {metric_title(difference['metric'])}: "
-        f"difference {difference['difference']:+.4f}, 95 % interval {difference['low']:+.4f} to "
-        f"{difference['high']:+.4f} (paired bootstrap).",
+        f"The model {_verdict(difference)} the better baseline ({difference['baseline']}) at "
+        f"{metric_title(difference['metric'])}: {_interval(difference)}.",
         "",
         f"![Recall over k]({paths.curve.name})",
         "",
+        *_thinking(results, paths),
     ]
-    if results["by_domain"]:
-        lines += ["## By domain of the target", "", *_group_table(results["by_domain"], "domain", names), ""]
-        lines += [
-            "A query's domain is given: the model's begin token is forced, and the baselines rank that domain.",
-            "",
-        ]
+    for key, (column, title) in STRATA.items():
+        if results[key]:
+            lines += [f"## {title}", "", *_group_table(results, results[key], column, names), ""]
+        if key == "by_domain" and results[key]:
+            lines += [
+                "A query's domain is given: the model's begin token is forced, and the baselines rank that domain.",
+                "",
+            ]
+        if key == "by_history_length":
+            lines += [f"![Recall by history length]({paths.history.name})", ""]
     lines += [
-        "## By length of the history",
-        "",
-        *_group_table(results["by_history_length"], "items in the history", names),
-        "",
-        f"![Recall by history length]({paths.history.name})",
-        "",
         f"![Rank of the first hit]({paths.ranks.name})",
         "",
-        "## Cost",
-        "",
-        *_table(
-            ["users", "seconds", "users / s", "prompt tokens", "peak memory", "device", "type", "threads"],
-            [
-                [
-                    f"{counts['users_evaluated']:,}",
-                    f"{cost['seconds']:.1f}",
-                    f"{cost['users_per_second']:.1f}",
-                    f"{cost['prompt_tokens']:,}",
-                    f"{cost['peak_memory_mib']:,.0f} MiB",
-                    cost["device"],
-                    cost["dtype"],
-                    str(cost["threads"]),
-                ]
-            ],
-        ),
-        "",
+        *_details(results),
+        *_cost(results),
+        *_examples(results),
+    ]
+    lines += [
         "## Who was asked",
         "",
         *_table(["count", "value"], [[k.replace("_", " "), f"{v:,}"] for k, v in counts.items()]),
@@ -158,90 +157,203 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
     return "\n".join(lines)
 
 
+def _thinking(results: Mapping[str, Any], paths: ReportPaths) -> list[str]:
+    """What thinking brings and costs; empty where the model did not think."""
+    traces, cost = results["traces"], results["cost"]
+    if traces is None:
+        return []
+    lines = ["## What thinking brings, and what it costs", ""]
+    if results["comparisons"]:
+        rows = [
+            [
+                NAMES[c["system"]],
+                metric_title(c["metric"]),
+                f"{c['difference']:+.4f}",
+                f"{c['low']:+.4f}",
+                f"{c['high']:+.4f}",
+            ]
+            for c in results["comparisons"]
+        ]
+        header = ["mode", "metric", f"minus {NAMES[results['comparisons'][0]['baseline']]}", "low", "high"]
+        lines += [*_table(header, rows), "", "Intervals hold 95 % of the paired bootstrap's draws.", ""]
+    rows = [
+        [NAMES[name], f"{cost[name]['tokens_per_user']:,.1f}", f"{cost[name]['seconds_per_user']:.4f}"]
+        for name in _models(results)
+        if name in cost
+    ]
+    lines += [*_table(["mode", "tokens a user", "seconds a user"], rows), ""]
+    shown = {
+        "traces": f"{traces['traces']:,}",
+        "cut at the budget": f"{traces['cut_at_the_budget']:,}",
+        "empty": f"{traces['empty']:,}",
+        "tokens a trace": f"{traces['mean_tokens']:.1f}",
+        "traces that cite an item": f"{traces['with_citation']:,}",
+        "legality (Eq. 24)": _optional(traces["legality"]),
+        "history validity (Eq. 25)": _optional(traces["history_validity"]),
+    }
+    if _has_path(results):
+        shown["dLL (Eq. 22)"] = f"{traces['delta_loglikelihood']:+.4f}"
+    lines += [*_table(["traces", "value"], [[k, v] for k, v in shown.items()]), ""]
+    if _has_path(results):
+        lines += [f"![Log-likelihood along the trace]({paths.path.name})", ""]
+    return lines
+
+
+def _details(results: Mapping[str, Any]) -> list[str]:
+    """Tables of everything beside recall and NDCG."""
+    details, models = results["details"], _models(results)
+    keys = [k for k in details[models[0]] if k not in ("policies", "position_accuracy")]
+    rows = [
+        [NAMES[name], *(f"{details[name][k]:.4f}" if k in details[name] else "" for k in keys)]
+        for name in results["systems"]
+    ]
+    lines = ["## More about the lists", ""]
+    for start in range(0, len(keys), 6):
+        part = keys[start : start + 6]
+        titles = [metric_title(k) if "_at_" in k else k.replace("_", " ") for k in part]
+        lines += [*_table(["system", *titles], [[r[0], *r[1 + start : 1 + start + 6]] for r in rows]), ""]
+    levels = len(details[models[0]]["position_accuracy"])
+    lines += [
+        "Accuracy of the best beam by token position:",
+        "",
+        *_table(
+            ["system", *(f"code {level + 1}" for level in range(levels))],
+            [[NAMES[name], *(f"{v:.4f}" for v in details[name]["position_accuracy"])] for name in models],
+        ),
+        "",
+        "Sids become items by a policy:",
+        "",
+    ]
+    names = metric_names(results)
+    policies = [
+        [NAMES[name], policy, *_values(metrics, names)]
+        for name in models
+        for policy, metrics in details[name]["policies"].items()
+    ]
+    return [*lines, *_table(["system", "policy", *map(metric_title, names)], policies), ""]
+
+
+def _cost(results: Mapping[str, Any]) -> list[str]:
+    cost, counts = results["cost"], results["counts"]
+    rows = [
+        [
+            NAMES[name],
+            f"{counts['users_evaluated']:,}",
+            f"{cost[name]['seconds']:.1f}",
+            f"{cost[name]['prompt_tokens']:,}",
+            f"{cost[name]['trace_tokens']:,}",
+        ]
+        for name in _models(results)
+        if name in cost
+    ]
+    lines = ["## Cost", "", *_table(["mode", "users", "seconds", "prompt tokens", "trace tokens"], rows), ""]
+    machine = cost.get("machine")
+    if machine:
+        lines += [
+            f"Device {machine['device']}, {machine['dtype']}, {machine['processes']} process(es) of "
+            f"{machine['threads']} thread(s), peak memory {machine['peak_memory_mib']:,.0f} MiB. Seconds are summed "
+            "over processes.",
+            "",
+        ]
+    return lines
+
+
+def _examples(results: Mapping[str, Any]) -> list[str]:
+    """A few users: what they met, what each mode answered, and why."""
+    if not results["examples"]:
+        return []
+    lines = ["## Side by side", ""]
+    for example in results["examples"]:
+        lines += [f"### {example['user']}: {example['title']}", ""]
+        lines += ["History, newest last:", "", *(f"- {_inline(text)}" for text in example["history"]), ""]
+        lines += ["Came next:", "", *(f"- {_inline(text)}" for text in example["targets"]), ""]
+        if example["trace"] is not None:
+            lines += ["Trace:", "", *(f"> {_inline(part)}" for part in example["trace"].splitlines() or [""]), ""]
+        width = max(len(found) for found in example["lists"].values())
+        rows = [
+            [str(rank + 1), *(_inline(found[rank]) if rank < len(found) else "" for found in example["lists"].values())]
+            for rank in range(width)
+        ]
+        lines += [*_table(["rank", *(NAMES[name] for name in example["lists"])], rows), ""]
+    return lines
+
+
 def _protocol(results: Mapping[str, Any]) -> list[str]:
     config = results["manifest"]["config"]
     split = "leave-one-out (the last item is the test target, the one before it the validation target)"
     if config["split_method"] == "temporal":
         split = f"temporal (validation from {config['validation_start']}, test from {config['test_start']})"
-    told = results["domains_told_apart"]
+    thinking = []
+    if results["traces"] is not None:
+        s = config["sampling"]
+        thinking = [
+            f"Thinking: {config['num_traces']} trace(s) a query of at most {s['max_new_tokens']} tokens, temperature "
+            f"{s['temperature']}, top-p {s['top_p']}, top-k {s['top_k']}; a trace that does not close is cut, counted, "
+            "and answered. The beams go on from the trace. Not thinking: an empty think block.",
+        ]
+    if "race" in results["systems"]:
+        thinking.append(
+            "Race: the first half of the ranks from thinking, then from not thinking, each item's sid once."
+        )
+    normalised = "each level's codes" if config["restricted"] else "the whole vocabulary"
     return [
         f"Split: {split}; users without an example are counted above, never dropped silently.",
         f"Prompt: {config['prompt']}, the newest {config['max_history']} items of the history.",
         "Domains: the history holds all domains interleaved; the target's domain is given to every system."
-        if told
+        if results["domains_told_apart"]
         else "Domains: the format's tokens do not tell domains apart; every item is a candidate.",
-        "Item level: items that share a sid are distinct ranks, the most popular in training first. Sid level: a "
-        "hit is the target's sid, whichever of its items is meant.",
-        "Scores are log-probabilities over the whole vocabulary; ties go to the earlier beam, then the lower token id.",
+        *thinking,
+        f"Item level: sids become items by the policy `{config['policy']}` (`all`: items that share a sid are distinct "
+        "ranks, the most popular in training first). Sid level: a hit is the target's sid, whichever of its items is "
+        "meant.",
+        f"Scores are log-probabilities over {normalised}; ties go to the earlier beam, then the lower token id.",
         "popularity: training interactions. markov: what followed the last item in training, then popularity. Both "
         "learn from the training part only.",
         "Recall@k = targets among the first k / targets; NDCG@k has binary gains; the formulas are in "
-        "`onereason/evaluation/metrics.py`.",
+        "`onereason/evaluation/scores/metrics.py`.",
     ]
 
 
-def _group_table(groups: Mapping[str, Any], title: str, names: list[str]) -> list[str]:
+def _models(results: Mapping[str, Any]) -> list[str]:
+    return [name for name in results["systems"] if name not in BASELINES]
+
+
+def _has_path(results: Mapping[str, Any]) -> bool:
+    return results["traces"] is not None and "loglikelihood_path" in results["traces"]
+
+
+def _verdict(difference: Mapping[str, float]) -> str:
+    return "beats" if difference["low"] > 0 else "trails" if difference["high"] < 0 else "is level with"
+
+
+def _interval(difference: Mapping[str, float]) -> str:
+    return (
+        f"difference {difference['difference']:+.4f}, 95 % interval {difference['low']:+.4f} to "
+        f"{difference['high']:+.4f} (paired bootstrap)"
+    )
+
+
+def _optional(value: float | None) -> str:
+    return "none to measure" if value is None else f"{value:.4f}"
+
+
+def _inline(text: str) -> str:
+    """Text that cannot break a table or a line."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _group_table(results: Mapping[str, Any], groups: Mapping[str, Any], title: str, names: Sequence[str]) -> list[str]:
     rows = [
-        [group, f"{values['queries']:,}", system, *_values(values[system], names)]
+        [group, f"{values['queries']:,}", NAMES[system], *_values(values[system], names)]
         for group, values in groups.items()
-        for system in SYSTEMS
+        for system in results["systems"]
     ]
     return _table([title, "queries", "system", *map(metric_title, names)], rows)
 
 
-def _values(metrics: Mapping[str, float], names: list[str]) -> list[str]:
+def _values(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
     return [f"{metrics[name]:.4f}" for name in names]
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
-
-
-# -- plots ------------------------------------------------------------------------------------------------------------
-
-
-def _new_plot(title: str, x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    return figure, axes
-
-
-def _plot_curves(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _new_plot("Recall over k (item level)", "k", "recall at k")
-    for system in SYSTEMS:
-        axes.plot(results["curves"]["k"], results["curves"][system], marker=".", label=system, color=COLOURS[system])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return figure
-
-
-def _plot_ranks(results: Mapping[str, Any]) -> Figure:
-    ranks = results["hit_ranks"]
-    total = sum(ranks["queries"]) + ranks["none"]
-    figure, axes = _new_plot(
-        f"Rank of the model's first hit ({ranks['none']:,} of {total:,} queries without one)", "rank", "queries"
-    )
-    axes.bar(ranks["k"], ranks["queries"], color=COLOURS["model"])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_axisbelow(True)
-    return figure
-
-
-def _plot_history(results: Mapping[str, Any]) -> Figure:
-    groups, metric = results["by_history_length"], results["difference"]["metric"]
-    title = metric_title(metric)
-    figure, axes = _new_plot(f"{title} by length of the history", "items in the history (queries)", title)
-    for offset, system in zip((-0.27, 0, 0.27), SYSTEMS, strict=True):
-        places = [i + offset for i in range(len(groups))]
-        axes.bar(places, [g[system][metric] for g in groups.values()], 0.25, label=system, color=COLOURS[system])
-    axes.set_xticks(range(len(groups)), [f"{name}\n({g['queries']:,})" for name, g in groups.items()])
-    axes.set_axisbelow(True)
-    axes.margins(y=0.25)  # the legend stands above the bars
-    axes.legend(frameon=False, ncols=len(SYSTEMS), loc="upper center")
-    return figure

@@ -1,38 +1,61 @@
-"""Next-item evaluation of a model folder: generate, score, aggregate.
+"""Recommendation evaluation of a model folder: generate, extract, score, aggregate.
 
-Generation gives every query a ranked list of items and of sids; scoring turns lists into hits; aggregation turns hits
-into the result's tables. Baselines answer the same queries under the same rules.
+Candidates are generated once and stored (`candidates`); everything after that is computed from what is stored
+(`recommendation`). Baselines answer the same queries under the same rules.
 
 Notation: `Q` queries, `K` beams (also the number of ranks), `N` items.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from onereason.config import check_seed
+from onereason.data.prompts import MODES
 from onereason.data.timelines import Split, Timelines
-from onereason.decoding.beam import check_prompt_lengths
-from onereason.decoding.ranking import rank_items
+from onereason.decoding.merging import MERGES
 from onereason.decoding.recommender import Recommender
+from onereason.decoding.think import SamplingConfig
 from onereason.errors import ConfigError
-from onereason.evaluation.baselines import fit_baselines
-from onereason.evaluation.metrics import compute_hits, compute_metrics, first_hit_rank, paired_bootstrap, recall_at_k
-from onereason.evaluation.queries import Queries, build_queries, choose_examples, history_stratum
+from onereason.evaluation.baselines import Baselines, fit_baselines
+from onereason.evaluation.candidates import (
+    GenerationConfig,
+    generate,
+    load_candidates,
+    open_store,
+    peak_memory_mib,
+    render_prompts,
+)
+from onereason.evaluation.extract import extract_cited_items, history_validity, legality
+from onereason.evaluation.indicators import NUM_SEGMENTS
+from onereason.evaluation.processes import Processes
+from onereason.evaluation.queries import Queries, build_queries, choose_examples, target_signals
+from onereason.evaluation.recommendation import (
+    BASELINES,
+    SYSTEM_OF_MODE,
+    RankedLists,
+    extract_candidates,
+    race_candidates,
+    rank_baselines,
+    rank_candidates,
+    score,
+)
+from onereason.evaluation.scores.expansion import POLICIES
+from onereason.evaluation.scores.metrics import compute_hits
+from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import ANY_DOMAIN
-from onereason.itemic.trie import ItemTrie, domain_positions
+from onereason.itemic.trie import build_catalog_trie, domain_positions
+from onereason.itemic.vocabulary import ItemicVocabulary
 
-TASK, TASK_VERSION = "next_item", 1
-SYSTEMS = ("model", "popularity", "markov")
+TASK, TASK_VERSION = "recommendation", 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +65,7 @@ class EvaluationConfig:
     split: str = "test"
     """`validation` or `test`."""
     num_beams: int = 20
-    """Beams a query; also how many ranks every list has."""
+    """Beams a query (or a trace); also how many ranks every list has."""
     cutoffs: tuple[int, ...] = (5, 10)
     """The `k` of recall and NDCG."""
     batch_size: int = 128
@@ -50,9 +73,25 @@ class EvaluationConfig:
     max_users: int | None = None
     """Evaluate this many users, drawn with `seed`; all of them when None."""
     seed: int = 0
-    """Draws users and bootstrap samples."""
+    """Draws users, traces and bootstrap samples."""
     exclude_seen: bool = False
-    """Take items of the history out of every system's list: full ranking over the items a user has not met."""
+    """Items of the history stand in no system's list: full ranking over the items a user has not met."""
+    modes: tuple[str, ...] = ("no_think",)
+    """Of `no_think`, `think`, `race`; the race needs both others."""
+    num_traces: int = 1
+    """Traces a query in mode `think`."""
+    merge: str = "sum"
+    """How the candidates of several traces become one list (`onereason.decoding.merging.MERGES`)."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How traces are sampled."""
+    restricted: bool = False
+    """Scores are normalised over each level's codes instead of the vocabulary."""
+    indicators: bool = False
+    """Also measures what each trace does to the likelihood of the target (Eq. 22-23)."""
+    policy: str = "all"
+    """How sids become items (`onereason.evaluation.scores.expansion.POLICIES`)."""
+    weight_signal: str | None = None
+    """A signal of the interactions, by which targets are weighted in `weighted_recall_at_k`."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -65,185 +104,277 @@ class EvaluationConfig:
             )
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if self.num_traces < 1:
+            raise ConfigError(f"num_traces must be at least 1, got {self.num_traces}.")
+        unknown = [mode for mode in self.modes if mode not in SYSTEM_OF_MODE]
+        if unknown or not self.modes or len(set(self.modes)) < len(self.modes):
+            raise ConfigError(f"modes must be some of {', '.join(SYSTEM_OF_MODE)}, each once; got {list(self.modes)}.")
+        if "race" in self.modes and not set(MODES) <= set(self.modes):
+            raise ConfigError("mode race takes candidates of both others; pass --modes no_think,think,race.")
+        if "race" in self.modes and self.num_beams < 2:
+            raise ConfigError(f"mode race takes half of its ranks from each mode; num_beams is {self.num_beams}.")
+        for name, value, known in (("merge", self.merge, MERGES), ("policy", self.policy, POLICIES)):
+            if value not in known:
+                raise ConfigError(f"{name} {value!r} is not known; use {', '.join(known)}.")
+        if self.indicators and "think" not in self.modes:
+            raise ConfigError("indicators are measured on traces; pass --modes think or no_think,think.")
+
+    @property
+    def generated_modes(self) -> list[str]:
+        """The modes that need a model; the race is made of their candidates."""
+        return [mode for mode in MODES if mode in self.modes]
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """What of it decides over the candidates."""
+        return GenerationConfig(**{f.name: getattr(self, f.name) for f in fields(GenerationConfig)})
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be equal where stored candidates are used again, as JSON."""
+        drawn = {name: getattr(self, name) for name in ("split", "max_users")}
+        found = drawn | asdict(self.generation)
+        del found["batch_size"]
+        if "think" not in self.modes:
+            del found["sampling"], found["num_traces"]
+        return found | {"task": TASK, "task_version": TASK_VERSION}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, with `cutoffs` under the name of its argument."""
+        found = asdict(self)
+        return found | {"k": list(found.pop("cutoffs")), "modes": list(self.modes)}
 
 
 @dataclass(frozen=True)
-class RankedLists:
-    """What the model answered, in the order of the queries.
+class Problem:
+    """What is asked of every system; build it with `build_problem`."""
 
-    Attributes:
-        items: item indices int64 `[Q, K]`, -1 where a domain has fewer items.
-        leaves: trie leaves (sids) int64 `[Q, K]`, -1 where a domain has fewer sids.
-        scores: log-probabilities of the sids float32 `[Q, K]`.
-        seconds: wall time of rendering prompts and decoding.
-        num_prompt_tokens: tokens of all prompts.
+    queries: Queries
+    baselines: Baselines
+    domains: tuple[str, ...]
+    counts: dict[str, int]
+    weights: list[np.ndarray] | None
+    user_names: list[str]
+
+
+def build_problem(
+    catalog: Catalog,
+    timelines: Timelines,
+    split: Split,
+    config: EvaluationConfig,
+    max_history: int,
+    signal: np.ndarray | None = None,
+) -> Problem:
+    """Queries and baselines of one part of a split.
+
+    Args:
+        max_history: items that a prompt shows; histories stay whole, and those that are longer are counted.
+        signal: aligned with `timelines.items`; weighs targets.
     """
-
-    items: np.ndarray
-    leaves: np.ndarray
-    scores: np.ndarray
-    seconds: float
-    num_prompt_tokens: int
-
-
-def generate(recommender: Recommender, queries: Queries, num_beams: int, batch_size: int) -> RankedLists:
-    """Every query's beams, long prompts first so that a batch wastes little padding and memory peaks early."""
-    start = time.perf_counter()
-    domains = recommender.trie.domains
-    prompts = [
-        np.asarray(recommender.render(history, domains[domain]), np.int32)
-        for history, domain in zip(queries.histories, queries.domains.tolist(), strict=True)
-    ]
-    lengths = np.array([len(p) for p in prompts])
-    check_prompt_lengths(recommender.model, int(lengths.max()), recommender.trie.num_levels)
-    order = np.argsort(-lengths, kind="stable")
-    items = np.full((len(queries), num_beams), -1, np.int64)
-    leaves, scores = items.copy(), np.full(items.shape, -np.inf, np.float32)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task("decoding", total=len(queries))
-        for begin in range(0, len(queries), batch_size):
-            rows = order[begin : begin + batch_size]
-            result = recommender.search(
-                [prompts[row] for row in rows], [domains[d] for d in queries.domains[rows].tolist()], num_beams
-            )
-            items[rows], scores[rows] = rank_items(recommender.trie, result, num_beams)
-            leaves[rows] = result.leaves.cpu().numpy()
-            progress.advance(bar, len(rows))
-    return RankedLists(items, leaves, scores, time.perf_counter() - start, int(lengths.sum()))
+    domains, item_domain = domain_positions(catalog)
+    examples = choose_examples(split, config.split, config.max_users, config.seed)
+    queries = build_queries(examples, item_domain)
+    baselines = fit_baselines(split.train, item_domain)
+    with_example = len(split.examples(config.split))
+    counts = {
+        "users": len(timelines),
+        "users_with_example": with_example,
+        "users_without_example": len(timelines) - with_example,
+        "users_evaluated": len(np.unique(queries.users)),
+        "queries": len(queries),
+        "queries_with_empty_history": int((queries.history_lengths == 0).sum()),
+        "queries_with_truncated_history": int((queries.history_lengths > max_history).sum()),
+        "targets_unseen_in_training": sum(int((baselines.popularity[t] == 0).sum()) for t in queries.targets),
+        "items": len(catalog),
+    }
+    weights = None if signal is None else target_signals(queries, timelines, signal)
+    names = [timelines.user_ids[user] for user in queries.users.tolist()]
+    return Problem(queries, baselines, domains, counts, weights, names)
 
 
-def evaluate(recommender: Recommender, timelines: Timelines, split: Split, config: EvaluationConfig) -> dict[str, Any]:
-    """Model and baselines on one part of a split -> the tables of `results.json` (see `aggregate`).
+def score_candidates(
+    problem: Problem, catalog: Catalog, vocabulary: ItemicVocabulary, config: EvaluationConfig, folder: Path
+) -> dict[str, Any]:
+    """Stored candidates -> the tables of `results.json`; no model is needed.
 
     Items under one sid are ordered by their interactions in the training part of this split, so no later interaction
     leaks into the order.
     """
-    domains, item_domain = domain_positions(recommender.catalog)
-    examples = choose_examples(split, config.split, config.max_users, config.seed)
-    queries = build_queries(examples, item_domain)
-    baselines = fit_baselines(split.train, item_domain)
-    recommender = recommender.with_priority(baselines.popularity)
-    answers = generate(recommender, queries, config.num_beams, config.batch_size)
-
-    start = time.perf_counter()
-    ranked = {
-        "model": answers.items,
-        "popularity": baselines.rank_popular(queries.domains, config.num_beams),
-        "markov": baselines.rank_markov(queries.last_items, queries.domains, config.num_beams),
+    queries = problem.queries
+    trie = build_catalog_trie(catalog, vocabulary, problem.baselines.popularity)
+    tables = {mode: load_candidates(folder, mode, len(queries)) for mode in config.generated_modes}
+    candidates = {
+        mode: extract_candidates(table, trie, vocabulary, queries, config.num_beams, config.merge)
+        for mode, table in tables.items()
     }
-    baseline_seconds = time.perf_counter() - start
-    leaves = answers.leaves
-    if config.exclude_seen:
-        ranked = {name: drop_seen(lists, queries.histories) for name, lists in ranked.items()}
-        leaves = drop_seen(leaves, [fully_seen_leaves(recommender.trie, history) for history in queries.histories])
-    hits = {}
-    for name in SYSTEMS:
-        hits[name], num_targets = compute_hits(ranked[name], queries.targets)
-    sid_targets = [recommender.trie.item_leaf[target] for target in queries.targets]
-    sid_hits, num_sid_targets = compute_hits(leaves, sid_targets)
-
-    tables = aggregate(queries, domains, hits, num_targets, sid_hits, num_sid_targets, config)
-    lengths = queries.history_lengths
-    evaluated = len(np.unique(queries.users))
+    if "race" in config.modes:
+        candidates["race"] = race_candidates(trie, candidates["think"], candidates["no_think"], config.num_beams)
+    seen = queries.histories if config.exclude_seen else None
+    lists = {
+        SYSTEM_OF_MODE[mode]: RankedLists(
+            rank_candidates(trie, found.leaves, config.num_beams, config.policy, config.seed, seen), found
+        )
+        for mode, found in candidates.items()
+    }
+    ranked = rank_baselines(problem.baselines, queries, config.num_beams, seen)
+    lists |= {name: RankedLists(ranked[name]) for name in BASELINES}
+    scores = score(
+        lists,
+        queries,
+        trie,
+        problem.baselines,
+        problem.domains,
+        config.cutoffs,
+        config.seed,
+        seen,
+        problem.weights,
+    )
+    first = lists[scores["systems"][0]].items
+    short = int((first[:, max(config.cutoffs) - 1] < 0).sum())
     return {
         "task": TASK,
         "task_version": TASK_VERSION,
-        "counts": {
-            "users": len(timelines),
-            "users_with_example": len(split.examples(config.split)),
-            "users_without_example": len(timelines) - len(split.examples(config.split)),
-            "users_evaluated": evaluated,
-            "queries": len(queries),
-            "queries_with_empty_history": int((lengths == 0).sum()),
-            "queries_with_truncated_history": int((lengths > recommender.max_history).sum()),
-            "queries_with_fewer_ranks_than_the_largest_k": int((ranked["model"][:, max(config.cutoffs) - 1] < 0).sum()),
-            "targets_unseen_in_training": sum(int((baselines.popularity[t] == 0).sum()) for t in queries.targets),
-            "items": len(recommender.catalog),
-            "sids": recommender.trie.num_leaves,
-        },
-        **tables,
+        "counts": problem.counts | {"queries_with_fewer_ranks_than_the_largest_k": short, "sids": trie.num_leaves},
+        **scores,
+        "traces": summarise_traces(tables["think"], queries, catalog) if "think" in tables else None,
         "cost": {
-            "seconds": round(answers.seconds, 3),
-            "users_per_second": round(evaluated / max(answers.seconds, 1e-9), 2),
-            "prompt_tokens": answers.num_prompt_tokens,
-            "baseline_seconds": round(baseline_seconds, 3),
-            "peak_memory_mib": peak_memory_mib(recommender.model.device),
-            "device": str(recommender.model.device),
-            "dtype": str(recommender.model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
+            SYSTEM_OF_MODE[mode]: _cost(table, problem.counts["users_evaluated"]) for mode, table in tables.items()
         },
+        "domains_told_apart": ANY_DOMAIN not in problem.domains,
+        "examples": choose_shown(lists, tables.get("think"), problem, catalog),
     }
 
 
-def drop_seen(ranked: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
-    """Ranked ids `[Q, K]` without the ids each query has seen; what is left moves up, -1 fills the end."""
-    kept = np.where(compute_hits(ranked, seen)[0], -1, ranked)
-    # A stable sort by "absent" moves the gaps behind the ids and keeps their order.
-    return np.take_along_axis(kept, np.argsort(kept < 0, axis=1, kind="stable"), axis=1)
+def choose_shown(
+    lists: Mapping[str, RankedLists], think: pl.DataFrame | None, problem: Problem, catalog: Catalog
+) -> list[dict[str, Any]]:
+    """A few queries for the report's reader: where thinking wins, where it loses, where it changes nothing."""
+    models = [name for name in lists if name not in BASELINES]
+    if think is None:
+        return []
+    queries = problem.queries
+    found = {name: compute_hits(lists[name].items, queries.targets)[0].any(1) for name in models}
+    wins = found["think"]
+    other = found.get("model", np.zeros_like(wins))
+    groups = {
+        "only thinking finds it": wins & ~other,
+        "only not thinking finds it": other & ~wins,
+        "both find it": wins & other,
+        "neither finds it": ~wins & ~other,
+    }
+    if "model" not in found:
+        groups = {"thinking finds it": wins, "thinking does not find it": ~wins}
+    shown = []
+    for title, chosen in groups.items():
+        for query in np.flatnonzero(chosen)[:1].tolist():
+            trace = think.filter((pl.col("query") == query) & (pl.col("trace") == 0))["text"][0]
+            shown.append(
+                {
+                    "user": problem.user_names[query],
+                    "title": title,
+                    "history": [_label(catalog, item) for item in queries.histories[query][-5:].tolist()],
+                    "targets": [_label(catalog, item) for item in queries.targets[query].tolist()],
+                    "trace": trace,
+                    "lists": {
+                        name: [_label(catalog, item) for item in lists[name].items[query, :5].tolist() if item >= 0]
+                        for name in models
+                    },
+                }
+            )
+    return shown
 
 
-def fully_seen_leaves(trie: ItemTrie, history: np.ndarray) -> np.ndarray:
-    """The leaves (sids) of which every item stands in the history."""
-    leaves, counts = np.unique(trie.item_leaf[np.unique(history)], return_counts=True)
-    position = leaves - trie.first_leaf
-    return leaves[counts == trie.leaf_start[position + 1] - trie.leaf_start[position]]
+def _label(catalog: Catalog, item: int) -> str:
+    return f"{catalog.item_ids[item]}: {catalog.captions[item][:100]}".removesuffix(": ")
 
 
-def aggregate(
-    queries: Queries,
-    domains: Sequence[str],
-    hits: dict[str, np.ndarray],
-    num_targets: np.ndarray,
-    sid_hits: np.ndarray,
-    num_sid_targets: np.ndarray,
-    config: EvaluationConfig,
-) -> dict[str, Any]:
-    """Hits `[Q, K]` of each system -> means over all queries, by domain and by history length, and curves over k.
+def summarise_traces(table: pl.DataFrame, queries: Queries, catalog: Catalog) -> dict[str, Any]:
+    """Counts of traces, and the indicators of OneReason's Eq. 22-25 where they were measured.
 
-    Returns a dictionary with
-        metrics: system -> `item` (and, for the model, `sid`) -> metric -> value;
-        difference: the model's recall at the largest cut-off minus the best baseline's, with a 95 % interval;
-        by_domain, by_history_length: group -> number of queries and item-level metrics of each system;
-        curves: item-level recall of each system at k = 1 .. K;
-        hit_ranks: how many queries have their first hit at rank 1 .. K, and how many have none.
+    Legality and history validity are means over the traces that cite an item, and a legal one.
     """
-    cutoffs = config.cutoffs
+    legal, valid, with_citation = [], [], 0
+    for query, text in table.select("query", "text").iter_rows():
+        cited = extract_cited_items(text, catalog.format)
+        with_citation += bool(cited)
+        share = legality(cited, catalog)
+        legal += [] if share is None else [share]
+        share = history_validity(cited, queries.histories[query].tolist(), catalog)
+        valid += [] if share is None else [share]
+    found: dict[str, Any] = {
+        "traces": table.height,
+        "cut_at_the_budget": int((~table["closed"]).sum()),
+        "empty": int((table["trace_tokens"] == 0).sum()),
+        "mean_tokens": float(table["trace_tokens"].mean() or 0),  # type: ignore[arg-type]
+        "with_citation": with_citation,
+        "legality": float(np.mean(legal)) if legal else None,
+        "history_validity": float(np.mean(valid)) if valid else None,
+    }
+    if table["loglikelihoods"].null_count() == 0:
+        values = np.array(table["loglikelihoods"].to_list())  # [rows, 1 + cuts]
+        found["delta_loglikelihood"] = float((values[:, -1] - values[:, 0]).mean())
+        found["loglikelihood_without_trace"] = float(values[:, 0].mean())
+        found["loglikelihood_path"] = values[:, 1:].mean(0).tolist()
+        found["path_share"] = [part / NUM_SEGMENTS for part in range(NUM_SEGMENTS + 1)]
+    return found
 
-    def tables(chosen: np.ndarray) -> dict[str, Any]:
-        row: dict[str, Any] = {"queries": int(chosen.sum())}
-        return row | {s: compute_metrics(hits[s][chosen], num_targets[chosen], cutoffs) for s in SYSTEMS}
 
-    everyone = np.ones(len(queries), bool)
-    metrics: dict[str, dict[str, Any]] = {s: {"item": tables(everyone)[s]} for s in SYSTEMS}
-    metrics["model"]["sid"] = compute_metrics(sid_hits, num_sid_targets, cutoffs)
-    present = sorted(set(queries.domains.tolist()))
-    by_domain = {domains[d]: tables(queries.domains == d) for d in present if len(present) > 1}
-    names, stratum = history_stratum(queries.history_lengths)
-    ks = list(range(1, config.num_beams + 1))
-    ranks = first_hit_rank(hits["model"])
+def _cost(table: pl.DataFrame, users: int) -> dict[str, Any]:
+    seconds = float(table["seconds"].sum())
+    prompt_tokens, trace_tokens = int(table.unique("query")["prompt_tokens"].sum()), int(table["trace_tokens"].sum())
     return {
-        "metrics": metrics,
-        "difference": _difference(hits, num_targets, max(cutoffs), config.seed),
-        "by_domain": by_domain,
-        "by_history_length": {n: tables(stratum == i) for i, n in enumerate(names) if (stratum == i).any()},
-        "curves": {"k": ks, **{s: [float(recall_at_k(hits[s], num_targets, k).mean()) for k in ks] for s in SYSTEMS}},
-        "hit_ranks": {"k": ks, "queries": [int((ranks == k).sum()) for k in ks], "none": int((ranks == 0).sum())},
-        "domains_told_apart": ANY_DOMAIN not in domains,
+        "seconds": round(seconds, 3),
+        "seconds_per_user": seconds / max(users, 1),
+        "prompt_tokens": prompt_tokens,
+        "trace_tokens": trace_tokens,
+        "tokens_per_user": (prompt_tokens + trace_tokens) / max(users, 1),
     }
 
 
-def _difference(hits: dict[str, np.ndarray], num_targets: np.ndarray, k: int, seed: int) -> dict[str, Any]:
-    """The model against the better baseline, at recall at `k`."""
-    recall = {s: recall_at_k(hits[s], num_targets, k) for s in SYSTEMS}
-    best = max(SYSTEMS[1:], key=lambda s: recall[s].mean())
-    difference, low, high = paired_bootstrap(recall["model"], recall[best], seed)
-    return {"metric": f"recall_at_{k}", "baseline": best, "difference": difference, "low": low, "high": high}
+def describe_machine(recommender: Recommender, processes: Processes) -> dict[str, Any]:
+    """Where and how the candidates were generated; part of `cost`."""
+    return {
+        "peak_memory_mib": peak_memory_mib(recommender.model.device),
+        "device": str(recommender.model.device),
+        "dtype": str(recommender.model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "processes": processes.world,
+    }
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """The largest memory so far: the GPU's allocations where the model is on one, else the process's resident set."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+def evaluate(
+    recommender: Recommender,
+    timelines: Timelines,
+    split: Split,
+    config: EvaluationConfig,
+    folder: Path | None = None,
+    processes: Processes | None = None,
+    signal: np.ndarray | None = None,
+    record: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any] | None:
+    """Generates what is missing in `folder` (one that is thrown away by default) and scores it.
+
+    Args:
+        signal: aligned with `timelines.items`; weighs targets.
+        record: what the candidates in `folder` depend on; `overwrite` replaces those of another run (`open_store`).
+
+    Returns:
+        the tables of `results.json` (see `recommendation.score`); None in a process that is not the main one.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return evaluate(recommender, timelines, split, config, Path(temporary), signal=signal)
+    processes = processes or Processes()
+    problem = build_problem(recommender.catalog, timelines, split, config, recommender.max_history, signal)
+    prompts = render_prompts(recommender, problem.queries, config.generated_modes, config.generation)
+    if processes.is_main and record is not None:
+        open_store(folder, record, overwrite)
+    processes.wait()
+    generate(recommender, problem.queries, prompts, config.generation, folder, processes)
+    processes.wait()
+    if not processes.is_main:
+        return None
+    results = score_candidates(problem, recommender.catalog, recommender.vocabulary, config, folder)
+    results["cost"] |= {"machine": describe_machine(recommender, processes)}
+    return results

@@ -1,8 +1,8 @@
 """Model folders: everything a recommender needs, in one place.
 
 A model folder holds `config.json`, `model.safetensors`, the tokenizer's files with its chat template,
-`generation_config.json`, `itemic.json`, the catalog (`catalog.parquet`, `catalog.json`, where one is known) and
-`manifest.json`. Whoever opens it needs nothing else.
+`generation_config.json`, `itemic.json`, the catalog (`catalog.parquet`, `catalog.json`, where one is known), its trie
+(`catalog.trie`) and `manifest.json`. Whoever opens it needs nothing else.
 
 Rows without a token. A model may have more embedding rows than its tokenizer has tokens. Such a row has a logit like
 any other and would be sampled as an id that decodes to nothing. `save_model_folder` lists them as `suppress_tokens` in
@@ -31,6 +31,7 @@ from onereason.errors import CatalogError, ModelError
 from onereason.io import MANIFEST_NAME, atomic_dir, read_json, write_json
 from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 from onereason.itemic.format import ItemicFormat
+from onereason.itemic.trie_file import save_catalog_trie
 from onereason.itemic.vocabulary import ItemicVocabulary, require_same_format
 
 CONFIG_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -200,6 +201,7 @@ def save_model_folder(
         vocabulary.save(temporary)
         if catalog is not None:
             catalog.write_into(temporary)
+            save_catalog_trie(temporary, catalog, vocabulary)
         write_json(temporary / MANIFEST_NAME, dict(manifest))
         # safetensors writes for its owner only; a model folder is read by others as its other files are.
         (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)

@@ -154,13 +154,14 @@ def test_counts_and_manifest(world, results):
     assert manifest["inputs"]["model.safetensors"] == hash_file(world.model / "model.safetensors")
     assert manifest["inputs"]["interactions.parquet"] == hash_file(world.data / "interactions.parquet")
     assert (manifest["seed"], manifest["config"]["prompt"], manifest["config"]["max_history"]) == (0, "plain", 50)
-    assert found["cost"]["seconds"] > 0 and found["cost"]["peak_memory_mib"] > 0
+    assert found["cost"]["model"]["seconds"] > 0 and found["cost"]["machine"]["peak_memory_mib"] > 0
 
 
 def test_report_and_plots_stand_beside_the_results(results):
     out, found = results
     names = {p.name for p in out.parent.iterdir()}
-    assert names == {"results.json", "report.md", "recall_curve.png", "hit_ranks.png", "recall_by_history.png"}
+    plots = {"recall_curve.png", "hit_ranks.png", "recall_by_history.png"}
+    assert names == {"results.json", "report.md", "candidates"} | plots
     report = (out.parent / "report.md").read_text()
     item = found["metrics"]["model"]["item"]
     row = " | ".join(f"{item[name]:.4f}" for name in item)
@@ -225,7 +226,7 @@ def test_prompt_defaults_come_from_the_model_folder(world, tmp_path):
 def test_chat_prompts_and_bfloat16_run(world, tmp_path):
     out = tmp_path / "results.json"
     assert evaluate(world, out, "--prompt", "chat", "--dtype", "bfloat16", "--max-users", "5") == 0
-    assert read_json(out)["cost"]["dtype"] == "bfloat16"
+    assert read_json(out)["cost"]["machine"]["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
@@ -233,7 +234,7 @@ def test_dtype_auto_follows_the_hardware(world, tmp_path, monkeypatch, fast, exp
     monkeypatch.setattr("onereason.model.precision.has_fast_bfloat16", lambda: fast)
     out = tmp_path / "results.json"
     assert evaluate(world, out, "--dtype", "auto", "--max-users", "5") == 0
-    assert read_json(out)["cost"]["dtype"] == expected
+    assert read_json(out)["cost"]["machine"]["dtype"] == expected
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -318,8 +319,9 @@ def test_a_full_disk_leaves_no_part_of_a_report(world, tmp_path, capsys, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("onereason.evaluation.report.render_report", fail)  # the plots are written by then
-    error = refused(capsys, world, tmp_path / "results.json", "--max-users", "5")
-    assert "no space left while writing" in error
+    assert evaluate(world, tmp_path / "results.json", "--max-users", "5") == 2
+    assert "no space left while writing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["candidates"]  # the next run goes on from them
 
 
 def test_a_model_without_catalog_or_with_a_broken_one_says_so(world, tmp_path, capsys):

@@ -59,6 +59,27 @@ def test_fewer_items_than_asked_end_the_list(world, capsys):
     assert sorted(row["item_id"] for row in found["recommendations"]) == [f"i{n:02d}" for n in range(0, 24, 3)]
 
 
+def test_seen_items_are_left_out_also_under_a_shared_sid(world, capsys):
+    """i01 and i04 share a sid: with i01 in the history, i04 stays."""
+    asked = ("--items", "i01,i07", "--domain", "video", "--k", "16", "--num-beams", "16")
+    plain = [row["item_id"] for row in answer_of(capsys, world, *asked)["recommendations"]]
+    left = [row["item_id"] for row in answer_of(capsys, world, *asked, "--exclude-seen")["recommendations"]]
+    assert {"i01", "i04", "i07"} <= set(plain)
+    assert left == [item for item in plain if item not in ("i01", "i07")]
+
+
+def test_a_trace_comes_before_the_list(world, capsys):
+    asked = ("--prompt", "chat", "--mode", "think", "--think-budget", "4", "--items", "i03,i07", "--k", "3")
+    found = answer_of(capsys, world, *asked)
+    assert isinstance(found["trace"], str) and len(found["recommendations"]) == 3
+    assert answer_of(capsys, world, *asked)["trace"] == found["trace"]
+    assert answer_of(capsys, world, *asked, "--seed", "1")["trace"] != found["trace"]
+    assert recommend(world, *asked) == 0
+    assert "Trace:" in capsys.readouterr().out
+    assert recommend(world, "--mode", "think", "--items", "i03") == 2
+    assert "style 'plain' has no think block" in capsys.readouterr().err
+
+
 def test_tables_show_captions_literally(world, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert recommend(world, "--items", "i03,i07", "--k", "2") == 0

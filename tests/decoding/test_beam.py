@@ -7,81 +7,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
 from onereason.decoding import beam
-from onereason.decoding.beam import beam_search, left_pad, stable_topk
+from onereason.decoding.beam import beam_search, stable_topk
+from onereason.decoding.stems import left_pad
 from onereason.errors import ConfigError, ModelError
 from onereason.itemic.trie import build_trie
-
-VOCAB, FIRST_CODE, CODES = 96, 40, 6
-
-
-def make_model(seed: int = 0, **changes) -> Qwen3ForCausalLM:
-    torch.manual_seed(seed)
-    values = {
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.4,
-        "tie_word_embeddings": True,
-    }
-    return Qwen3ForCausalLM(Qwen3Config(**(values | changes))).eval()
+from tests.decoding.reference import (
+    VOCAB,
+    check_row,
+    make_items,
+    make_model,
+    make_prompts,
+    reference_search,
+    teacher_forced,
+    unique_paths,
+)
 
 
 @pytest.fixture(scope="module")
 def model() -> Qwen3ForCausalLM:
     return make_model()
-
-
-def make_items(levels: int, count: int, seed: int = 0) -> np.ndarray:
-    """Code token ids `[count, levels]`, each level in its own range of ids, duplicates likely."""
-    codes = np.random.default_rng(seed).integers(0, CODES, (count, levels))
-    return codes + FIRST_CODE + CODES * np.arange(levels)
-
-
-def make_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(1, FIRST_CODE, n).tolist() for n in lengths]
-
-
-@torch.no_grad()
-def teacher_forced(model, prompt: list[int], paths: list[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
-    """Summed log-probability of each path after the prompt, one plain unpadded forward pass a path."""
-    scores = {}
-    for path in paths:
-        logprobs = model(torch.tensor([prompt + list(path)])).logits[0].double().log_softmax(-1)
-        steps = range(len(prompt) - 1, len(prompt) - 1 + len(path))
-        scores[path] = sum(logprobs[step, token].item() for step, token in zip(steps, path, strict=True))
-    return scores
-
-
-def reference_search(model, prompt, paths, num_beams):
-    """Beam search spelled out: keep the best prefixes of each length, scored from scratch."""
-    beams: list[tuple[int, ...]] = [()]
-    for depth in range(1, len(paths[0]) + 1):
-        children = sorted({p[:depth] for p in paths if p[: depth - 1] in beams})
-        scores = teacher_forced(model, prompt, children)
-        beams = sorted(children, key=lambda p: -scores[p])[:num_beams]
-    return beams, [scores[p] for p in beams]
-
-
-def unique_paths(tokens: np.ndarray) -> list[tuple[int, ...]]:
-    return sorted({tuple(row) for row in tokens.tolist()})
-
-
-def check_row(result, row: int, paths, scores) -> None:
-    assert [tuple(p) for p in result.sequences[row].tolist()][: len(paths)] == list(paths)
-    np.testing.assert_allclose(result.scores[row, : len(paths)], scores, rtol=1e-4)
-    assert result.valid[row].tolist() == [i < len(paths) for i in range(result.valid.shape[1])]
-    assert (result.sequences[row, len(paths) :] == -1).all()
-    assert (result.scores[row, len(paths) :] == -torch.inf).all()
-    assert (result.leaves[row, len(paths) :] == -1).all()
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -32,6 +32,32 @@ def test_arrays_of_a_hand_made_tree():
     assert trie.find(1, []) == 1
 
 
+def test_moving_up_and_down_a_hand_made_tree():
+    # Domain w has no item, nor has z. 0 w, 1 x, 2 y, 3 z | 4 x5, 5 x6, 6 y5 | 7 x57, 8 x58, 9 x62, 10 y57.
+    tokens = np.array([[5, 7], [5, 8], [6, 2], [5, 7], [5, 7]])
+    trie = build_trie(tokens, np.array([1, 1, 1, 2, 1]), ("w", "x", "y", "z"))
+    assert trie.child_start.tolist() == [4, 4, 6, 7, 7, 9, 10, 11, 11, 11, 11, 11]
+    assert trie.parents(np.arange(11)).tolist() == [-1, -1, -1, -1, 1, 1, 2, 4, 4, 5, 6]
+    assert trie.parents([[10, 4], [7, 0]]).tolist() == [[6, 1], [4, -1]]
+    assert trie.paths([10, 7, 9]).tolist() == [[5, 7], [5, 7], [6, 2]]
+    assert trie.paths(trie.item_leaf).tolist() == tokens.tolist()
+    assert trie.paths([]).shape == (0, 2)
+    assert trie.level_starts == (0, 4, 7, 11)
+    first, end = trie.leaf_ranges([0, 1, 2, 3])
+    assert (first.tolist(), end.tolist()) == ([7, 7, 10, 11], [7, 10, 11, 11])
+
+
+def test_bytes_of_a_tree():
+    # 9 nodes: child_start 10 and token 9 int32; 4 leaves: leaf_start 5 int32; 5 items: leaf_items and item_leaf int32;
+    # 2 roots: begin_ids int64. 4 * (10 + 9 + 5 + 5 + 5) + 8 * 2 = 152.
+    tokens = np.array([[5, 7], [5, 8], [5, 7], [5, 7], [6, 9]])
+    trie = build_trie(tokens, np.array([0, 0, 1, 0, 1]), ("x", "y"))
+    assert trie.nbytes == 152
+    assert trie.num_items == 5
+    wide = build_trie(np.random.default_rng(0).integers(0, 8192, (50_000, 3)))
+    assert wide.nbytes / wide.num_items < 30
+
+
 def test_expand_lists_children_of_every_node_in_token_order():
     tokens = np.array([[5, 7], [5, 8], [6, 9], [5, 3]])  # root 0 | 1: 5, 2: 6 | 3: 53, 4: 57, 5: 58, 6: 69
     tables = build_trie(tokens).on("cpu")
@@ -66,6 +92,88 @@ def test_every_prefix_and_no_other_is_in_the_tree(data):
         leaf = trie.find(path[0], path[1:])
         assert trie.item_leaf[index] == leaf
         assert trie.items_at(leaf).tolist() == [i for i, other in enumerate(items) if other == path]
+
+
+def build_reference(tokens, roots, num_roots, priority):
+    """The tree's arrays from lists of prefixes, as plain Python lists."""
+    paths = [(root, *path) for root, path in zip(roots, tokens, strict=True)]
+    levels = len(tokens[0])
+    nodes = [(root,) for root in range(num_roots)]
+    for depth in range(2, levels + 2):
+        nodes += sorted({path[:depth] for path in paths})
+    number = {path: i for i, path in enumerate(nodes)}
+    children = [sum(other[:-1] == path for other in nodes if len(other) > 1) for path in nodes]
+    buckets = [
+        sorted((i for i, path in enumerate(paths) if path == leaf), key=lambda i: (-priority[i], i))
+        for leaf in nodes
+        if len(leaf) == levels + 1
+    ]
+    return {
+        "child_start": [num_roots + sum(children[:i]) for i in range(len(nodes) + 1)],
+        "token": [path[-1] if len(path) > 1 else -1 for path in nodes],
+        "first_leaf": len(nodes) - len(buckets),
+        "leaf_start": [sum(map(len, buckets[:i])) for i in range(len(buckets) + 1)],
+        "leaf_items": [i for bucket in buckets for i in bucket],
+        "item_leaf": [number[path] for path in paths],
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_arrays_equal_those_of_plain_python(data):
+    levels, domains = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 4))
+    # Ids up to 2**31 - 1: a key of 63 bits holds two such levels, so up to four keys decide.
+    token = st.sampled_from([0, 1, 2, 70_000, 2**31 - 1]) if data.draw(st.booleans()) else st.integers(5, 7)
+    item = st.tuples(st.integers(0, domains - 1), st.integers(0, 2), *[token] * levels)
+    distinct = data.draw(st.lists(item, min_size=1, max_size=12))
+    table = np.array(data.draw(st.lists(st.sampled_from(distinct), min_size=1, max_size=25)))
+    roots, priority, tokens = table[:, 0], table[:, 1], table[:, 2:]
+    prioritised = data.draw(st.booleans())
+    trie = build_trie(tokens, roots, [f"d{i}" for i in range(domains)], priority if prioritised else None)
+
+    expected = build_reference(
+        tokens.tolist(), roots.tolist(), domains, priority.tolist() if prioritised else [0] * len(table)
+    )
+    found = {name: np.asarray(getattr(trie, name)).tolist() for name in expected}
+    assert found == expected
+    assert trie.level_ranges == tuple(zip(tokens.min(0).tolist(), (tokens.max(0) + 1).tolist(), strict=True))
+    assert trie.paths(trie.item_leaf).tolist() == tokens.tolist()
+    above = [-1] * domains + [n for n in range(trie.num_nodes) for _ in range(*trie.child_start[n : n + 2].tolist())]
+    assert trie.parents(np.arange(trie.num_nodes)).tolist() == above
+    first, end = trie.leaf_ranges(np.arange(domains))
+    for root in range(domains):
+        assert set(range(first[root], end[root])) == set(trie.item_leaf[roots == root].tolist())
+
+
+def test_ranges_and_begin_tokens_are_kept():
+    trie = build_trie(np.array([[3, 9], [4, 7]]))
+    assert trie.level_ranges == ((3, 5), (7, 10))
+    assert trie.begin_ids.tolist() == [-1]
+    trie = build_trie(
+        np.array([[3, 9], [4, 7]]), np.array([0, 1]), ("x", "y"), level_ranges=[(0, 5), (5, 10)], begin_ids=[None, 12]
+    )
+    assert trie.level_ranges == ((0, 5), (5, 10))
+    assert trie.begin_ids.tolist() == [-1, 12]
+    assert trie.find(0, [3, 9]) == 4  # 0 x, 1 y, 2 x3, 3 y4
+    with pytest.raises(CatalogError, match=r"tokens of level 1 must lie in 5 .. 8, got 7 .. 9"):
+        build_trie(np.array([[3, 9], [4, 7]]), level_ranges=[(0, 5), (5, 9)])
+    with pytest.raises(CatalogError, match="one range for each of 2 levels, got 1"):
+        build_trie(np.array([[3, 9]]), level_ranges=[(0, 5)])
+    with pytest.raises(CatalogError, match=r"one token id a domain of \['\*'\], got 2"):
+        build_trie(np.array([[3, 9]]), begin_ids=[1, 2])
+    with pytest.raises(CatalogError, match=r"priority must be one number an item, 1 in all, got shape \(2,\)"):
+        build_trie(np.array([[3, 9]]), priority=np.array([1, 2]))
+
+
+def test_catalog_trie_knows_the_vocabulary():
+    layout = ItemicFormat("two", (4, 2), "<{level}{code}>", {"a": Marker("<A>"), "b": Marker("<B>", "</B>")})
+    trie = build_catalog_trie(Catalog(layout, ["x"], np.array([[2, 1]]), ["b"]), ItemicVocabulary(layout, 100))
+    assert trie.level_ranges == ((100, 104), (104, 106))  # then <A> 106, <B> 107, </B> 108
+    assert trie.begin_ids.tolist() == [106, 107]
+    assert trie.paths(trie.item_leaf).tolist() == [[102, 105]]
+    bare = ItemicFormat("bare", (4,), "<{level}{code}>", {"*": Marker()})
+    trie = build_catalog_trie(Catalog(bare, ["x"], np.array([[2]])), ItemicVocabulary(bare, 7))
+    assert (trie.level_ranges, trie.begin_ids.tolist()) == (((7, 11),), [-1])
 
 
 def test_catalog_trie_keeps_domains_apart_and_popular_items_first():

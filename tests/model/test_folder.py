@@ -47,7 +47,7 @@ def test_what_is_saved_is_loaded(tokenizer, build, small_format, catalog, tmp_pa
     save_model_folder(model, tokenizer, vocabulary, catalog, tmp_path / "m", {"kind": "test"})
     files = {p.name for p in (tmp_path / "m").iterdir()}
     assert files >= {"config.json", "model.safetensors", "generation_config.json", "itemic.json", "manifest.json"}
-    assert files >= {"tokenizer.json", "tokenizer_config.json", "catalog.json", "catalog.parquet"}
+    assert files >= {"tokenizer.json", "tokenizer_config.json", "catalog.json", "catalog.parquet", "catalog.trie"}
     assert len({stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "m").iterdir()}) == 1  # all readable alike
     opened = load_model_folder(tmp_path / "m")
     assert opened.vocabulary == vocabulary and require_catalog(opened).to_frame().equals(catalog.to_frame())

@@ -30,7 +30,7 @@ def load_tiny_world() -> ModuleType:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """DeepSpeed compiles an extension under a lock file; one of a killed run in the user's cache would be waited for."""
+    """DeepSpeed compiles an extension under a lock file; a killed run's, in the user's cache, would be waited for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("torch_extensions")))
         yield

@@ -1,0 +1,217 @@
+"""What `build_layers` reads: attributes of items, which item goes with which, and how interests evolve."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_builders.common import TrainingPart
+from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
+from onereason.errors import DataError
+from onereason.io import parse_json
+from onereason.itemic.catalog import Catalog
+
+TRUTH_DIR = "truth"
+LOGIC = {
+    "trigger": "An interest in {topic} begins.",
+    "stay": "The interest in {topic} holds.",
+    "narrow": "The interest in {topic} narrows to its {facet}.",
+    "widen": "The interest in {cause} widens to {topic}, which is close to it.",
+    "echo": "The interest in {cause} brings {topic} along, which goes with it.",
+    "saturate": "The interest in {cause} has had enough and moves on to {topic}.",
+}
+"""Why an event of a simulated world happened, by its kind."""
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """Items by index of the catalog.
+
+    Attributes:
+        item_ids: their ids.
+        attributes: of each item, name -> value, those that are a single text or number.
+        values: `(domain, name)` -> all values that items of the domain have.
+        inputs: files they were read from.
+    """
+
+    item_ids: Sequence[str]
+    attributes: Sequence[Mapping[str, str]]
+    values: Mapping[tuple[str, str], set[str]]
+    inputs: Sequence[Path]
+
+
+def load_item_facts(data: Path, catalog_folder: Path) -> ItemFacts:
+    """Attributes of the catalog's items; items that the dataset does not list have none."""
+    catalog = Catalog.load(catalog_folder)
+    table = load_dataset(data).items
+    texts = dict(zip(table["item_id"], table["attributes"], strict=True))
+    attributes = [_single_values(texts.get(item), item) for item in catalog.item_ids]
+    values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for domain, of_item in zip(catalog.domains, attributes, strict=True):
+        for name, value in of_item.items():
+            values[domain, name].add(value)
+    return ItemFacts(catalog.item_ids, attributes, values, [data / ITEMS_FILE])
+
+
+def _single_values(text: str | None, item: str) -> dict[str, str]:
+    try:
+        found = parse_json(text) if text else {}
+    except ValueError as error:
+        raise DataError(f"item {item!r}: its attributes are no JSON ({error}); import the data anew.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"item {item!r}: its attributes should be a JSON object, are {type(found).__name__}.")
+    single = {k: v for k, v in found.items() if isinstance(v, str | int | float) and not isinstance(v, bool)}
+    return {name: str(value).strip() for name, value in single.items() if str(value).strip()}
+
+
+# -- relations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Which item goes with which.
+
+    Attributes:
+        item_ids: by index of the catalog.
+        pairs: `(source, relation, target)`.
+        by_domain: domain -> its items.
+        near: source -> what is related to it, in the terms of `kind_of`.
+        kind_of: of each item, what `near` holds: its topic by the truth, or the item itself.
+        inputs: files they were read from.
+    """
+
+    item_ids: Sequence[str]
+    pairs: Sequence[tuple[int, str, int]]
+    by_domain: Mapping[str, Sequence[int]]
+    near: Mapping[int, set[Any]]
+    kind_of: Sequence[Any]
+    inputs: Sequence[Path]
+
+    def related(self, source: int, other: int) -> bool:
+        return self.kind_of[other] in self.near[source]
+
+
+def load_relations(
+    data: Path, item_ids: Sequence[str], domains: Sequence[str], histories: Sequence[np.ndarray]
+) -> Relations:
+    """The truth's relations where the dataset has them, else co-occurrences of training histories.
+
+    By the truth, an item is related to all items of its own topic and of its partners' topics. By co-occurrence, to the
+    items it ever stands next to; its partner is the one it stands next to most often.
+    """
+    by_domain: defaultdict[str, list[int]] = defaultdict(list)
+    for index, domain in enumerate(domains):
+        by_domain[domain].append(index)
+    near: defaultdict[int, set[Any]] = defaultdict(set)
+    files = [data / TRUTH_DIR / name for name in ("item_relations.parquet", "items.parquet")]
+    if all(path.is_file() for path in files):
+        place = {item: index for index, item in enumerate(item_ids)}
+        table, items = (pl.read_parquet(path) for path in files)
+        topic_of = dict(zip(items["item_id"], items["topic"], strict=True))
+        topics = [topic_of.get(item) for item in item_ids]
+        rows = table.select("source", "relation", "target").iter_rows()
+        pairs = [(place[s], r, place[t]) for s, r, t in rows if s in place and t in place]
+        for source, _, target in pairs:
+            near[source] |= {topics[source], topics[target]}
+        return Relations(item_ids, pairs, by_domain, near, topics, files)
+    counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for history in histories:
+        for first, second in pairwise(history.tolist()):
+            if first != second:
+                counts[first][second] += 1
+                counts[second][first] += 1
+    for source, beside in counts.items():
+        near[source] = {source, *beside}
+    best = {source: min(beside, key=lambda t: (-beside[t], t)) for source, beside in counts.items()}
+    pairs = [(source, "next_to", best[source]) for source in sorted(best)]
+    return Relations(item_ids, pairs, by_domain, near, range(len(item_ids)), [])
+
+
+# -- interests ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How one interest of a user evolves within the shown part of the timeline.
+
+    Attributes:
+        user_id: whose.
+        topic: the interest.
+        timeline: the entries, oldest first: date, action, item.
+        places: which of them belong to the interest.
+        events: `date`, `action` and `logic` of each of these.
+        is_main: no other interest of the user has as many.
+    """
+
+    user_id: str
+    topic: str
+    timeline: Sequence[str]
+    places: Sequence[int]
+    events: Sequence[Mapping[str, str]]
+    is_main: bool
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The longest episode of each user, and the files they were read from."""
+
+    episodes: Sequence[Episode]
+    inputs: Sequence[Path]
+
+
+def load_episodes(data: Path, part: TrainingPart, max_history: int, rejected: Counter[str]) -> Episodes | None:
+    """Interests by the truth of a simulated world, within the training part; None for other data.
+
+    Users without two events of one interest in what is shown are counted as rejected.
+    """
+    files = [data / TRUTH_DIR / name for name in ("interactions.parquet", "chains.parquet")]
+    if not all(path.is_file() for path in files):
+        return None
+    truth, chains = (pl.read_parquet(path) for path in files)
+    logged = load_dataset(data).interactions
+    if not truth.select("user_id", "item_id", "timestamp").equals(logged.select("user_id", "item_id", "timestamp")):
+        raise DataError(f"{files[0]} does not tell of {data / INTERACTIONS_FILE}; simulate the world anew.")
+    events = truth.with_columns(action=logged["action"]).partition_by("user_id", as_dict=True)
+    told = chains.partition_by("user_id", as_dict=True)
+    episodes = []
+    for user_id, history in zip(part.user_ids, part.histories, strict=True):
+        shown = events[(user_id,)].head(len(history)).tail(max_history).to_dicts()
+        patterns = [part.items.patterns[item] for item in history[-max_history:]]
+        entries = [_entry(event, pattern) for event, pattern in zip(shown, patterns, strict=True)]
+        of_user = told[(user_id,)].iter_rows(named=True) if (user_id,) in told else ()
+        place = {event["position"]: at for at, event in enumerate(shown)}
+        found = [(chain["topic"], [place[p] for p in chain["positions"] if p in place]) for chain in of_user]
+        found.sort(key=lambda one: (-len(one[1]), one[1][:1]))
+        if not found or len(found[0][1]) < 2:
+            rejected["action_selection, topic, direct: no_interest_of_two_events"] += 1
+            continue
+        topic, places = found[0]
+        episodes.append(
+            Episode(
+                user_id,
+                topic,
+                [f"{date} {action}" for date, action in entries],
+                places,
+                [{"date": entries[p][0], "action": entries[p][1], "logic": _logic(shown[p])} for p in places],
+                len(found) == 1 or len(found[1][1]) < len(places),
+            )
+        )
+    return Episodes(episodes, files)
+
+
+def _entry(event: Mapping[str, Any], pattern: str) -> tuple[str, str]:
+    """Date and action of an event, e.g. `2025-01-03` and `play <|video_begin|><s_a_1><s_b_2>`."""
+    date = datetime.datetime.fromtimestamp(event["timestamp"], datetime.UTC).date().isoformat()
+    return date, f"{event['action']} {pattern}"
+
+
+def _logic(event: Mapping[str, Any]) -> str:
+    return LOGIC[event["kind"]].format(topic=event["topic"], cause=event["cause_topic"], facet=event["facet"])

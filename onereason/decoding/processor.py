@@ -1,0 +1,117 @@
+"""The item trie as a `LogitsProcessor` of transformers, for whoever decodes with `generate`.
+
+The state is read from the tokens themselves, so beams may be reordered at will. `beam_search` finds the same items an
+order of magnitude faster; the processor serves sampling, and models that write text and items in one turn.
+
+Notation: `R` rows, `T` tokens so far, `V` vocabulary, `L` levels.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import LogitsProcessor
+
+from onereason.errors import ConfigError
+from onereason.itemic.trie import ItemTrie, TrieTensors
+
+
+class TrieLogitsProcessor(LogitsProcessor):
+    """Admits only catalog items wherever a pattern is being written.
+
+    With `prompt_length`, the first token generated is the first code of an item (the prompt ends with the begin token,
+    or the format has none). Without it, text is free until the model writes a begin token; the `L` tokens behind it
+    are an item of that domain. The begin token of a domain without items is never admitted.
+    """
+
+    def __init__(
+        self,
+        trie: ItemTrie,
+        *,
+        prompt_length: int | None = None,
+        roots: torch.Tensor | None = None,
+        end_ids: list[int] | None = None,
+    ):
+        """
+        Args:
+            trie: the items.
+            prompt_length: `T` at the first step: generation starts with an item.
+            roots: int64 `[B]`, the root of each prompt (of the one root where there is only one); with
+                `prompt_length` only. Rows of a prompt stand next to each other, as `generate` keeps them.
+            end_ids: what may follow the item, with `prompt_length`; anything by default.
+
+        Raises:
+            ConfigError: roots without `prompt_length`, or a trie whose roots have no begin tokens without it.
+        """
+        self.trie = trie
+        self.prompt_length = prompt_length
+        self.roots = roots
+        self.end_ids = end_ids
+        begin = torch.as_tensor(trie.begin_ids)
+        first, end = trie.leaf_ranges(range(len(trie.domains)))
+        self._barren = begin[torch.as_tensor(first == end)] if prompt_length is None else begin[:0]
+        if prompt_length is None:
+            if roots is not None or end_ids is not None:
+                raise ConfigError("roots and end_ids belong to prompt_length: where an item starts is else read off.")
+            if bool((begin < 0).any()):
+                raise ConfigError("without begin tokens, items cannot be told from text; give prompt_length.")
+        elif roots is None and len(trie.domains) > 1:
+            raise ConfigError(f"the trie has {len(trie.domains)} roots ({', '.join(trie.domains)}); give roots.")
+
+    @torch.no_grad()
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Tokens `[R, T]` and their next-token scores `[R, V]` -> scores with all but admitted tokens at -inf."""
+        tables = self.trie.on(input_ids.device)
+        node, written = self._starts(input_ids)
+        for depth in range(self.trie.num_levels - 1):
+            inside = (depth < written) & (written < self.trie.num_levels)
+            place = (input_ids.shape[1] - written + depth).clamp(0, input_ids.shape[1] - 1)
+            token = input_ids.gather(1, place[:, None])[:, 0]
+            node = torch.where(inside, step(tables, node, token), node)
+        choosing = (written >= 0) & (written < self.trie.num_levels)
+        inner = node.clamp(min=0)
+        row, child = tables.expand(inner, torch.where(choosing & (node >= 0), tables.num_children(inner), 0))
+        token = tables.token[child].long()
+        out = torch.full_like(scores, -torch.inf)
+        out[row, token] = scores[row, token]
+        text = scores.index_fill(1, self._barren.to(scores.device), -torch.inf)
+        out = torch.where(choosing[:, None], out, text)
+        if self.end_ids is not None:
+            done = written >= self.trie.num_levels
+            ended = torch.full_like(scores, -torch.inf)
+            ended[:, self.end_ids] = scores[:, self.end_ids]
+            out = torch.where(done[:, None], ended, out)
+        return out
+
+    def _starts(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The root of the pattern each row writes, and how many of its codes stand (-1: none is being written)."""
+        rows, width = input_ids.shape
+        device = input_ids.device
+        if self.prompt_length is not None:
+            roots = torch.zeros(1, dtype=torch.long) if self.roots is None else self.roots
+            node = roots.to(device).repeat_interleave(rows // len(roots))
+            return node, torch.full((rows,), width - self.prompt_length, device=device)
+        begin = torch.as_tensor(self.trie.begin_ids, device=device)
+        tail = input_ids[:, -self.trie.num_levels :]
+        match = tail[:, :, None] == begin  # [R, up to L, roots]
+        is_begin = match.any(2)
+        place = torch.arange(tail.shape[1], device=device)
+        newest = torch.where(is_begin, place, -1).max(1).values  # [R]
+        node = match[torch.arange(rows, device=device), newest.clamp(min=0)].long().argmax(1)
+        written = torch.where(newest >= 0, tail.shape[1] - 1 - newest, -1)
+        return node, written
+
+
+def step(tables: TrieTensors, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The children of nodes `[M]` that tokens `[M]` lead to, -1 where there is none (or the node is -1)."""
+    at = nodes.clamp(min=0)
+    low, high = tables.child_start[at].long(), tables.child_start[at + 1].long()
+    end = high
+    for _ in range(int((high - low).max()).bit_length() if len(nodes) else 0):
+        open_ = low < high
+        middle = torch.div(low + high, 2, rounding_mode="floor")
+        below = open_ & (tables.token[middle.clamp(max=len(tables.token) - 1)] < tokens)
+        low = torch.where(below, middle + 1, low)
+        high = torch.where(open_ & ~below, middle, high)
+    found = (low < end) & (nodes >= 0)
+    found &= tables.token[low.clamp(max=len(tables.token) - 1)] == tokens
+    return torch.where(found, low, -1)

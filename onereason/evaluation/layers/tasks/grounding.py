@@ -1,0 +1,58 @@
+"""R0: a caption -> the item it describes, written as free text; the first whole pattern of the answer counts."""
+
+from __future__ import annotations
+
+from onereason.data.prompts import domain_noun
+from onereason.evaluation.layers.tasks.base import (
+    MALFORMED,
+    TEXT,
+    EvaluationRow,
+    Extraction,
+    GenerationSettings,
+    Message,
+    Task,
+)
+
+SYSTEM = (
+    "You are an expert content analyst. Items are written as itemic tokens. Read a description and answer with the one "
+    "item it describes, as itemic tokens and nothing else."
+)
+USER = "Which {noun} is this? {caption}"
+
+
+def build_messages(caption: str, domain: str) -> list[Message]:
+    """System and user turn."""
+    user = USER.format(noun=domain_noun(domain), caption=caption)
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
+
+def extract(text: str, row: EvaluationRow) -> Extraction:
+    assert row.format is not None, "check() holds for every row that is scored"
+    found = row.format.parse(text).items
+    return Extraction((found[0].domain, found[0].codes)) if found else MALFORMED
+
+
+def score(extraction: Extraction, row: EvaluationRow) -> dict[str, float]:
+    return {"pass_at_1": float(extraction == extract(row.reference["pattern"], row))}
+
+
+def check(row: EvaluationRow) -> str | None:
+    if row.format is None:
+        return "the itemic format is not known"
+    found = row.format.parse(row.reference["pattern"])
+    if len(found.items) == 1 and not found.num_malformed:
+        return None
+    return f"reference.pattern {row.reference['pattern']!r} is not one item of the model's format {row.format.name!r}"
+
+
+TASK = Task(
+    name="grounding",
+    layer="R0",
+    version=1,
+    reference={"pattern": TEXT},
+    metrics=("pass_at_1",),
+    extract=extract,
+    score=score,
+    generation=GenerationSettings(max_new_tokens=32, think_budget=512),
+    check=check,
+)

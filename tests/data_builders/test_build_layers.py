@@ -1,0 +1,315 @@
+"""Rows of the layered evaluation: each question against the world it is made of, and nothing held out in any."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data_builders.build_layers import gsm8k_row, main, mix
+from data_builders.layer_sources import load_episodes
+from onereason.data.prompts import CAPTION_SYSTEM
+from onereason.data.simulate import WorldConfig, simulate_world, write_world
+from onereason.evaluation.layers.generation import Generation
+from onereason.evaluation.layers.rows import bind_format, load_rows
+from onereason.evaluation.layers.scoring import aggregate, score_answers
+from onereason.evaluation.layers.tasks import load_task
+from onereason.evaluation.layers.tasks.choices import LETTERS
+from onereason.io import read_json, read_jsonl
+from onereason.itemic.catalog import Catalog
+from onereason.itemic.format import load_format
+
+FORMAT = load_format("onereason", 3, 8)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A simulated world of 25 users and 120 items with ids of their own, and the rows made of it."""
+    root = tmp_path_factory.mktemp("simulated")
+    world = simulate_world(WorldConfig(users=25, items=120, topics=8, seed=1))
+    write_world(world, root / "data")
+    items = world.dataset.items
+    index = np.random.default_rng(0).permutation(512)[: items.height]
+    codes = np.stack([index // 64, index // 8 % 8, index % 8], 1)
+    catalog = Catalog(FORMAT, items["item_id"].to_list(), codes, items["domain"].to_list(), items["text"].to_list())
+    catalog.save(root / "catalog")
+    arguments = ["--data", str(root / "data"), "--catalog", str(root / "catalog")]
+    assert main([*arguments, "--out", str(root / "rows")]) == 0
+    rows = defaultdict(list)
+    for row in read_jsonl(root / "rows/rows.jsonl"):
+        rows[row["task"]].append(row)
+    patterns = {catalog.render(i): item for i, item in enumerate(catalog.item_ids)}
+    return SimpleNamespace(root=root, world=world, catalog=catalog, rows=rows, patterns=patterns, arguments=arguments)
+
+
+def asked(row: dict) -> str:
+    return row["messages"][-1]["content"]
+
+
+def test_rows_pass_their_tasks_checks(simulated):
+    rows = bind_format(load_rows(simulated.root / "rows/rows.jsonl"), FORMAT)
+    manifest = read_json(simulated.root / "rows/manifest.json")
+    assert manifest["counts"] == {"rows": len(rows), **Counter(row.task for row in rows)}
+    assert list(manifest["counts"])[1:] == [
+        *("caption", "grounding", "item_qa", "item2item", "action_selection", "topic", "direct")
+    ]
+    assert manifest["counts"]["caption"] == 120 and manifest["counts"]["item2item"] == 500  # of 5 relations an item
+    assert {"items.parquet", "chains.parquet"} <= {name.rpartition("/")[2] for name in manifest["inputs"]}
+    assert "# Layered evaluation" in (simulated.root / "rows/CARD.md").read_text()
+
+
+def test_captions_and_grounding(simulated):
+    caption = simulated.rows["caption"][0]
+    item = simulated.catalog.item_ids[0]
+    pattern = simulated.catalog.render(0)
+    assert caption["messages"] == [
+        {"role": "system", "content": CAPTION_SYSTEM},
+        {"role": "user", "content": f"Describe this advertisement: {pattern}"},
+    ]
+    assert (caption["id"], caption["reference"]) == (f"caption:{item}", {"caption": simulated.catalog.captions[0]})
+    text_of = dict(zip(simulated.catalog.item_ids, simulated.catalog.captions, strict=True))
+    for row in simulated.rows["grounding"]:
+        item = simulated.patterns[row["reference"]["pattern"]]
+        assert row["id"] == f"grounding:{item}" and asked(row).endswith(f"? {text_of[item]}")
+
+
+def test_questions_about_attributes_have_one_right_choice(simulated):
+    attributes = {
+        item: json.loads(text)
+        for item, text in simulated.world.dataset.items.select("item_id", "attributes").iter_rows()
+    }
+    names = set()
+    for row in simulated.rows["item_qa"]:
+        _, item, name = row["id"].split(":")
+        reference = row["reference"]
+        right = reference["choices"][LETTERS.index(reference["answer"])]
+        assert right == attributes[item][name] and len(set(reference["choices"])) == len(reference["choices"])
+        values = {a[name] for i, a in attributes.items() if i.split("_")[0] == item.split("_")[0]}
+        assert set(reference["choices"]) <= values and len(reference["choices"]) == min(4, len(values))
+        names.add(name)
+    assert names == {"category", "facet", "style", "brand", "price"}
+
+
+def test_wrong_items_are_unrelated_by_the_truth(simulated):
+    topics = dict(simulated.world.truth["items"].select("item_id", "topic").iter_rows())
+    pairs = {(s, r): t for s, r, t in simulated.world.truth["item_relations"].iter_rows()}
+    for row in simulated.rows["item2item"]:
+        _, source, relation = row["id"].split(":")
+        reference = row["reference"]
+        choices = [simulated.patterns[pattern] for pattern in reference["choices"]]
+        right = choices.pop(LETTERS.index(reference["answer"]))
+        assert right == pairs[source, relation]
+        near = {topics[source]} | {topics[t] for (s, _), t in pairs.items() if s == source}
+        assert len(choices) >= 1 and not near & {topics[item] for item in choices}
+        assert {item.split("_")[0] for item in choices} == {right.split("_")[0]}
+
+
+def test_the_letter_of_the_right_choice_is_random(simulated):
+    for task in ("item_qa", "item2item"):
+        letters = Counter(row["reference"]["answer"] for row in simulated.rows[task])
+        assert min(letters[letter] for letter in "ABCD") > 0.15 * len(simulated.rows[task])
+
+
+def training_entries(simulated, user: str) -> list[str]:
+    """Date, action and pattern of a user's interactions but the last two."""
+    render = {item: pattern for pattern, item in simulated.patterns.items()}
+    table = simulated.world.dataset.interactions.filter(pl.col("user_id") == user)
+    days = pl.from_epoch(table["timestamp"], "s").dt.strftime("%Y-%m-%d")
+    entries = [f"{d} {a} {render[i]}" for d, a, i in zip(days, table["action"], table["item_id"], strict=True)]
+    return entries[:-2]
+
+
+@pytest.mark.parametrize("task", ["action_selection", "topic", "direct"])
+def test_timelines_hold_the_training_part_and_nothing_else(simulated, task):
+    assert simulated.rows[task]
+    for row in simulated.rows[task]:
+        shown = asked(row).split("\n")[1:-1]
+        assert shown == training_entries(simulated, row["id"].partition(":")[2])
+
+
+def test_selected_actions_are_those_of_the_longest_interest(simulated):
+    chains = simulated.world.truth["chains"]
+    for row in simulated.rows["action_selection"]:
+        user = row["id"].partition(":")[2]
+        entries = training_entries(simulated, user)
+        episodes = [
+            (topic, [p for p in positions if p < len(entries)])
+            for topic, positions in chains.filter(pl.col("user_id") == user).select("topic", "positions").iter_rows()
+        ]
+        longest = max(len(positions) for _, positions in episodes)
+        wanted = [(t, [entries[p] for p in positions]) for t, positions in episodes if len(positions) == longest]
+        topic = asked(row).rpartition(" interest in ")[2].removesuffix("?")
+        assert longest >= 2 and (topic, row["reference"]["actions"]) in wanted
+
+
+def test_chains_tell_what_the_truth_tells(simulated):
+    truth = simulated.world.truth["interactions"]
+    chosen = {row["id"].partition(":")[2]: row["reference"]["actions"] for row in simulated.rows["action_selection"]}
+    kinds = set()
+    for row in simulated.rows["topic"]:
+        user = row["id"].partition(":")[2]
+        chain = row["reference"]["logic_chain"]
+        assert [f"{e['date']} {e['action']}" for e in chain["events"]] == chosen[user]
+        assert f"interest in {chain['name']} evolve?" in asked(row)
+        entries = training_entries(simulated, user)
+        events = truth.filter(pl.col("user_id") == user).to_dicts()
+        for event in chain["events"]:
+            told = [
+                e for e, entry in zip(events, entries, strict=False) if entry == f"{event['date']} {event['action']}"
+            ]
+            assert any(t["topic"] in event["logic"] for t in told)
+            kinds |= {t["kind"] for t in told}
+    assert {"trigger", "widen", "echo", "saturate"} <= kinds
+    direct = {row["id"].partition(":")[2]: row["reference"] for row in simulated.rows["direct"]}
+    topic = {row["id"].partition(":")[2]: row["reference"] for row in simulated.rows["topic"]}
+    assert direct and set(direct) < set(topic) and all(topic[user] == chain for user, chain in direct.items())
+    assert "interest in" not in "".join(asked(row) for row in simulated.rows["direct"])
+
+
+def test_the_seed_decides(simulated, tmp_path):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        arguments = [*simulated.arguments, "--max-rows", "7", "--seed", seed]
+        assert main([*arguments, "--out", str(tmp_path / name)]) == 0
+    a, b, c = ((tmp_path / name / "rows.jsonl").read_bytes() for name in "abc")
+    assert a == b != c
+    assert set(Counter(json.loads(line)["task"] for line in a.splitlines()).values()) == {7}
+
+
+def test_timelines_keep_their_newest_entries(simulated, tmp_path):
+    assert main([*simulated.arguments, "--max-history", "5", "--out", str(tmp_path / "rows")]) == 0
+    rows = [row for row in read_jsonl(tmp_path / "rows/rows.jsonl") if row["task"] == "topic"]
+    rejected = read_json(tmp_path / "rows/manifest.json")["rejected"]
+    assert len(rows) + rejected.get("action_selection, topic, direct: no_interest_of_two_events", 0) == 25
+    for row in rows:
+        shown = asked(row).split("\n")[1:-1]
+        assert shown == training_entries(simulated, row["id"].partition(":")[2])[-5:]
+        events = row["reference"]["logic_chain"]["events"]
+        assert len(events) >= 2 and all(f"{e['date']} {e['action']}" in shown for e in events)
+
+
+def test_a_truth_of_another_world_is_refused(simulated, tmp_path, capsys):
+    write_world(simulate_world(WorldConfig(users=25, items=120, topics=8, seed=1)), tmp_path / "data")
+    pl.read_parquet(tmp_path / "data/interactions.parquet")[:-1].write_parquet(tmp_path / "data/interactions.parquet")
+    arguments = ["--data", str(tmp_path / "data"), *simulated.arguments[2:], "--out", str(tmp_path / "rows")]
+    assert main(arguments) == 2
+    assert "interactions.parquet does not tell of" in capsys.readouterr().err
+
+
+def test_who_answers_with_the_reference_scores_1_on_every_task(simulated):
+    speak = {
+        "caption": lambda r: r["caption"],
+        "grounding": lambda r: r["pattern"],
+        "item_qa": lambda r: f"The answer is {r['answer']}.",
+        "item2item": lambda r: r["choices"][LETTERS.index(r["answer"])],
+        "action_selection": lambda r: json.dumps(r["actions"]),
+        "topic": json.dumps,
+        "direct": lambda r: f"```json\n{json.dumps(r, indent=1)}\n```",
+    }
+    rows = bind_format(load_rows(simulated.root / "rows/rows.jsonl"), FORMAT)
+    answers = [
+        Generation(
+            row.id, "think", f"<think>\nso\n</think>\n\n{speak[row.task](row.reference)}", 1, 1, 1.0, False, False
+        )
+        for row in rows
+    ]
+    tables = aggregate(score_answers(rows, answers)[0], {}, 0)
+    assert list(tables) == list(speak)
+    for name, table in tables.items():
+        found = table["modes"]["think"]
+        assert found["counts"]["malformed"] == 0
+        assert {m: found["metrics"][m]["value"] for m in load_task(name).metrics} == pytest.approx(
+            dict.fromkeys(load_task(name).metrics, 1.0)
+        )
+
+
+# -- other data -----------------------------------------------------------------------------------------------------
+
+
+def test_data_without_a_truth_gives_what_it_can(world, tmp_path):
+    out = tmp_path / "rows"
+    assert main([*world.data, "--catalog", str(world.root / "catalog"), "--out", str(out)]) == 0
+    rows = bind_format(load_rows(out / "rows.jsonl"), load_format("onereason", 2, 8))
+    assert Counter(row.task for row in rows) == {"caption": 12, "grounding": 12, "item2item": 7}
+    rejected = read_json(out / "manifest.json")["rejected"]
+    assert rejected == {
+        "caption: empty_caption": 1,
+        "grounding: empty_caption": 1,
+        "item_qa: no_attribute_to_ask_about": 13,
+    }
+    # ann 0 1 2 3 4 5 and dee 3 2 9 train: 2 and 3 stand next to each other twice, all others once.
+    beside = {0: 1, 1: 0, 2: 3, 3: 2, 4: 3, 5: 4, 9: 2}
+    near = {0: {1}, 1: {0, 2}, 2: {1, 3, 9}, 3: {2, 4}, 4: {3, 5}, 5: {4}, 9: {2}}
+    items = {pattern: i for i, pattern in enumerate(world.patterns)}
+    found = {}
+    for row in rows:
+        if row.task == "item2item":
+            source = int(row.id.split(":")[1][1:])
+            choices = [items[c] for c in row.reference["choices"]]
+            found[source] = choices.pop(LETTERS.index(row.reference["answer"]))
+            assert not near[source] & set(choices)
+    assert found == beside
+
+
+def test_captions_that_several_sids_share_ground_nothing(world, tmp_path):
+    catalog = world.catalog
+    captions = ["same" if i < 3 else c for i, c in enumerate(catalog.captions)]
+    Catalog(catalog.format, catalog.item_ids, catalog.codes, catalog.domains, captions).save(tmp_path / "catalog")
+    assert main([*world.data, "--catalog", str(tmp_path / "catalog"), "--out", str(tmp_path / "rows")]) == 0
+    manifest = read_json(tmp_path / "rows/manifest.json")
+    assert manifest["rejected"]["grounding: caption_of_several_sids"] == 3
+    assert manifest["counts"]["grounding"] == 10 and manifest["counts"]["caption"] == 13
+
+
+def test_episodes_need_a_truth(world):
+    assert load_episodes(world.root / "data", SimpleNamespace(), 50, Counter()) is None
+
+
+# -- gsm8k and mistakes ---------------------------------------------------------------------------------------------
+
+
+def test_gsm8k_rows():
+    row = gsm8k_row({"question": " How many? ", "answer": "3 * 6 = <<3*6=18>>18\n#### 1,800"}, "test:1")
+    assert row["id"] == "gsm8k:test:1" and row["reference"] == {"answer": "1,800"}
+    assert asked(row).startswith("How many?\nReason step by step")
+    assert gsm8k_row({"question": "a"}, "x") == "no_question_and_answer"
+    assert gsm8k_row({"question": "a", "answer": "b"}, "x") == "no_number"
+
+
+def test_the_public_file_without_data(shared_dir, tmp_path):
+    path = shared_dir / "data/gsm8k/gsm8k_test.jsonl"
+    assert main(["--gsm8k", str(path), "--max-rows", "2000", "--out", str(tmp_path / "rows")]) == 0
+    rows = load_rows(tmp_path / "rows/rows.jsonl")
+    assert len(rows) == 1319 and rows[0].reference == {"answer": "18"}
+    assert read_json(tmp_path / "rows/manifest.json")["rejected"] == {}
+
+
+def test_mix_says_where_the_true_choice_is():
+    for seed in range(5):
+        choices, letter = mix("yes", ["a", "b"], random.Random(seed))
+        assert sorted(choices) == ["a", "b", "yes"] and choices[LETTERS.index(letter)] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "there is nothing to make rows of; give --data and --catalog, or --gsm8k FILE"),
+        (["--data", "x"], "--data and --catalog belong together"),
+        (["--gsm8k", "nowhere.jsonl"], "GSM8K not found"),
+        (["--gsm8k", "x", "--max-rows", "0"], "--max-rows (0) must be at least 1"),
+        (["--gsm8k", "x", "--choices", "11"], "--choices must lie between 2 and 10, got 11"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, options, message):
+    assert main([*options, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_refused(tmp_path, capsys):
+    (tmp_path / "empty.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    assert main(["--gsm8k", str(tmp_path / "empty.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert "no row is left" in capsys.readouterr().err and not (tmp_path / "out").exists()
