@@ -69,25 +69,23 @@ def beam_search(
         model: a causal language model of transformers (or a PEFT model around one), any float type.
         trie: the items.
         roots: int64 `[B]`, the trie's root of each prompt; or `[B, R]` (-1 fills) where the model chooses: the begin
-            token of a root is then scored as a level of its own.
+            token of a root is then scored as a level of its own, at which no root is dropped.
         input_ids: int64 `[B, T]`, left-padded prompts that end where the first code (or begin token) is to come.
         attention_mask: `[B, T]`, 1 selects prompt tokens.
         num_beams: `K`.
         node_filter: which items each of the `B` prompts may get (`onereason.itemic.filters`).
         restricted: normalises over each level's codes instead of the whole vocabulary, and computes only their logits.
+            A begin token that is scored is normalised over the whole vocabulary all the same.
 
     Raises:
         ConfigError: `num_beams` below 1, an empty prompt, a prompt too long for the model, or a prompt for which the
             filter leaves no item.
         ModelError: an attention implementation without 4D masks, a vocabulary too small, or scores that are NaN.
     """
-    _check_beams(num_beams)
-    _check_vocabulary(model, trie)
+    check_search(model, trie, roots, num_beams, node_filter)
     tree_depth = trie.num_levels - 1 + (roots.dim() == 2)
     if len(attention_mask):
         check_prompt_lengths(model, int(attention_mask.sum(1).max()), tree_depth + 1)
-    if node_filter is not None:
-        _require_items(node_filter, roots)  # before the prompts are computed
     with eval_mode(model):
         stems = prefill(model, input_ids, attention_mask, room=num_beams * tree_depth)
         return search_stems(model, trie, roots, stems, num_beams, node_filter=node_filter, restricted=restricted)
@@ -113,13 +111,11 @@ def search_stems(
     Returns:
         one row a stem: rows `b * N .. b * N + N - 1` are the stems of prompt `b`.
     """
-    _check_beams(num_beams)
+    check_search(model, trie, roots, num_beams, node_filter)
     head, vocab_size = language_model(model).get_output_embeddings(), model.config.vocab_size
     device = stems.hidden.device
     tables = trie.on(device)
     allowed = None if node_filter is None else node_filter.on(device)
-    if node_filter is not None:
-        _require_items(node_filter, roots)
     scorer = _Scorer(head, vocab_size, tables, allowed, stems.shape[1], num_beams)
     tree = _Tree(stems)
     with eval_mode(model):
@@ -284,9 +280,26 @@ def stable_topk(values: torch.Tensor, k: int) -> torch.Tensor:
     return index.gather(1, values.gather(1, index).sort(stable=True, dim=1, descending=True).indices)
 
 
-def _check_beams(num_beams: int) -> None:
+def check_search(
+    model: Any, trie: ItemTrie, roots: torch.Tensor, num_beams: int, node_filter: NodeFilter | None = None
+) -> None:
+    """What a search refuses, to be called before anything is computed; see `beam_search`."""
     if num_beams < 1:
         raise ConfigError(f"num_beams must be at least 1, got {num_beams}.")
+    highest = max(max(end for _, end in trie.level_ranges) - 1, int(trie.begin_ids.max()))
+    if highest >= model.config.vocab_size:
+        raise ModelError(
+            f"the catalog's tokens go up to id {highest}, the model has {model.config.vocab_size} rows; "
+            "extend the model with the catalog's format (`onereason extend`)."
+        )
+    if roots.dim() == 2:
+        ordered = roots.sort(1).values
+        if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
+            raise ConfigError("a prompt names a root twice; give each root once (-1 fills).")
+    if node_filter is not None:
+        if node_filter.trie is not trie:
+            raise ConfigError("the filter was built for another trie; build it again with build_filter.")
+        _require_items(node_filter, roots)
 
 
 def _require_items(node_filter: NodeFilter, roots: torch.Tensor) -> None:
@@ -297,15 +310,6 @@ def _require_items(node_filter: NodeFilter, roots: torch.Tensor) -> None:
     counts = np.stack([node_filter.count_allowed(np.maximum(column, 0)) for column in options.T], 1)
     best = np.where(options >= 0, counts, -1).argmax(1)
     node_filter.require_not_empty(options[np.arange(len(options)), best])
-
-
-def _check_vocabulary(model: Any, trie: ItemTrie) -> None:
-    vocab, last = model.config.vocab_size, int(max(trie.token.max(), trie.begin_ids.max()))
-    if last >= vocab:
-        raise ModelError(
-            f"the catalog's tokens go up to id {last}, the model has {vocab} rows; "
-            "extend the model with the catalog's format (`onereason extend`)."
-        )
 
 
 def _take(rows: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from transformers import LogitsProcessor
 
 from onereason.errors import ConfigError
-from onereason.itemic.trie import ItemTrie, TrieTensors
+from onereason.itemic.trie import ItemTrie
 
 
 class TrieLogitsProcessor(LogitsProcessor):
@@ -66,7 +66,7 @@ class TrieLogitsProcessor(LogitsProcessor):
             inside = (depth < written) & (written < self.trie.num_levels)
             place = (input_ids.shape[1] - written + depth).clamp(0, input_ids.shape[1] - 1)
             token = input_ids.gather(1, place[:, None])[:, 0]
-            node = torch.where(inside, step(tables, node, token), node)
+            node = torch.where(inside, tables.step(node, token), node)
         choosing = (written >= 0) & (written < self.trie.num_levels)
         inner = node.clamp(min=0)
         row, child = tables.expand(inner, torch.where(choosing & (node >= 0), tables.num_children(inner), 0))
@@ -99,19 +99,3 @@ class TrieLogitsProcessor(LogitsProcessor):
         node = match[torch.arange(rows, device=device), newest.clamp(min=0)].long().argmax(1)
         written = torch.where(newest >= 0, tail.shape[1] - 1 - newest, -1)
         return node, written
-
-
-def step(tables: TrieTensors, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The children of nodes `[M]` that tokens `[M]` lead to, -1 where there is none (or the node is -1)."""
-    at = nodes.clamp(min=0)
-    low, high = tables.child_start[at].long(), tables.child_start[at + 1].long()
-    end = high
-    for _ in range(int((high - low).max()).bit_length() if len(nodes) else 0):
-        open_ = low < high
-        middle = torch.div(low + high, 2, rounding_mode="floor")
-        below = open_ & (tables.token[middle.clamp(max=len(tables.token) - 1)] < tokens)
-        low = torch.where(below, middle + 1, low)
-        high = torch.where(open_ & ~below, middle, high)
-    found = (low < end) & (nodes >= 0)
-    found &= tables.token[low.clamp(max=len(tables.token) - 1)] == tokens
-    return torch.where(found, low, -1)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from onereason.decoding.beam import BeamResult, beam_search, search_stems
+from onereason.decoding.beam import BeamResult, beam_search, check_search, search_stems
 from onereason.decoding.stems import check_prompt_lengths, eval_mode, left_pad, prefill
 from onereason.decoding.think import SamplingConfig, ThinkIds, Traces, close_traces, load_think_ids, sample_traces
 from onereason.errors import ConfigError, ModelError
@@ -135,7 +135,8 @@ class Recommender:
             the traces, and the `K` best sids of each: row `b * N + n` belongs to trace `n` of prompt `b`.
         """
         sampling = sampling or SamplingConfig()
-        ids, device = self.think_ids, self.model.device
+        ids, device, roots = self.think_ids, self.model.device, self.roots(domains)
+        check_search(self.model, self.trie, roots, num_beams, node_filter)
         input_ids, attention_mask = left_pad(prompts)
         suffixes = [[*ids.closing, *self.vocabulary.prefix_ids(domain)] for domain in domains]
         room = sampling.max_new_tokens + max(map(len, suffixes)) + self.trie.num_levels
@@ -149,7 +150,7 @@ class Recommender:
             return traces, search_stems(
                 self.model,
                 self.trie,
-                self.roots(domains),
+                roots,
                 stems,
                 num_beams,
                 node_filter=node_filter,

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from onereason.decoding.merging import merge_candidates, race
-from onereason.decoding.processor import step
 from onereason.evaluation.baselines import Baselines
 from onereason.evaluation.queries import Queries, history_stratum, popularity_stratum
 from onereason.evaluation.scores.expansion import POLICIES, expand_sids
@@ -88,7 +86,7 @@ def extract_candidates(
     starts = np.array([vocabulary.level_start(level) for level in range(num_levels)])
     sequences[row, beam] = table["codes"].explode(empty_as_null=False).to_numpy().reshape(-1, num_levels) + starts
     roots = queries.domains[table["query"].to_numpy()]
-    leaves = walk(trie, np.repeat(roots, num_beams), sequences.reshape(-1, num_levels)).reshape(rows, num_beams)
+    leaves = trie.walk(np.repeat(roots, num_beams), sequences.reshape(-1, num_levels)).reshape(rows, num_beams)
     num_traces = rows // len(queries)
     if num_traces > 1:
         shape = (len(queries), num_traces, num_beams)
@@ -101,15 +99,6 @@ def race_candidates(trie: ItemTrie, think: Candidates, no_think: Candidates, num
     """Half of the ranks from thinking, then half from not thinking (`race`), each candidate once."""
     leaves, _ = race(think.leaves, no_think.leaves, num_beams - num_beams // 2, num_beams // 2)
     return _as_candidates(trie, leaves)
-
-
-def walk(trie: ItemTrie, roots: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The leaves that tokens `[M, L]` lead to from roots `[M]`, int64 `[M]`; -1 where they are no sid there."""
-    tables = trie.on("cpu")
-    nodes = torch.from_numpy(np.asarray(roots, np.int64))
-    for column in torch.from_numpy(np.ascontiguousarray(tokens.T)):
-        nodes = step(tables, nodes, column)
-    return nodes.numpy()
 
 
 def _as_candidates(trie: ItemTrie, leaves: np.ndarray) -> Candidates:

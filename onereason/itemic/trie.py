@@ -60,6 +60,23 @@ class TrieTensors:
         first = self.child_start[nodes].long() - (counts.cumsum(0) - counts)
         return row, first[row] + torch.arange(len(row), device=nodes.device)
 
+    def step(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The children of nodes `[M]` that tokens `[M]` lead to, -1 where there is none (or the node is -1)."""
+        import torch
+
+        at = nodes.clamp(min=0)
+        low, high = self.child_start[at].long(), self.child_start[at + 1].long()
+        end, last = high, len(self.token) - 1
+        for _ in range(int((high - low).max()).bit_length() if len(nodes) else 0):
+            is_open = low < high
+            middle = (low + high) // 2
+            below = is_open & (self.token[middle.clamp(max=last)] < tokens)
+            low = torch.where(below, middle + 1, low)
+            high = torch.where(is_open & ~below, middle, high)
+        found = (low < end) & (nodes >= 0)
+        found &= self.token[low.clamp(max=last)] == tokens
+        return torch.where(found, low, -1)
+
 
 @dataclass(frozen=True, eq=False)
 class ItemTrie:
@@ -154,6 +171,15 @@ class ItemTrie:
             tokens[:, level] = self.token[nodes]
             nodes = self.parents(nodes)
         return tokens
+
+    def walk(self, roots: ArrayLike, tokens: ArrayLike) -> np.ndarray:
+        """The leaves that tokens `[M, L]` lead to from roots `[M]`, int64 `[M]`; -1 where they are no sid there."""
+        import torch
+
+        nodes = torch.from_numpy(np.asarray(roots, np.int64))
+        for column in torch.from_numpy(np.ascontiguousarray(np.asarray(tokens, np.int64).T)):
+            nodes = self.on("cpu").step(nodes, column)
+        return nodes.numpy()
 
     def leaf_ranges(self, roots: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Roots of any shape -> `(first, end)`: the leaves under each are `first .. end - 1`."""

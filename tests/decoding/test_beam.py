@@ -13,6 +13,7 @@ from onereason.decoding import beam
 from onereason.decoding.beam import beam_search, stable_topk
 from onereason.decoding.stems import left_pad
 from onereason.errors import ConfigError, ModelError
+from onereason.itemic.filters import build_filter
 from onereason.itemic.trie import build_trie
 from tests.decoding.reference import (
     VOCAB,
@@ -228,3 +229,14 @@ def test_peft_model_searches_with_its_adapter():
     found = beam_search(adapted, *request)
     assert not torch.allclose(found.scores[found.valid], plain.scores[plain.valid])
     check_row(found, 0, *reference_search(adapted.eval(), make_prompts([5])[0], unique_paths(tokens), 30))
+
+
+def test_roots_given_twice_and_filters_of_another_trie_are_refused(model):
+    tokens = make_items(3, 12)
+    trie = build_trie(tokens, np.arange(12) % 2, ("a", "b"), begin_ids=[1, 2])
+    prompt = left_pad([[5, 6]])
+    with pytest.raises(ConfigError, match="names a root twice"):
+        beam_search(model, trie, torch.tensor([[1, 1]]), *prompt, 2)
+    other = build_filter(build_trie(tokens), deny=[[0]])
+    with pytest.raises(ConfigError, match="was built for another trie"):
+        beam_search(model, trie, torch.tensor([0]), *prompt, 2, node_filter=other)

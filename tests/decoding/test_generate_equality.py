@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessorList
 
+from onereason.decoding import beam
 from onereason.decoding.beam import BeamResult, beam_search
 from onereason.decoding.processor import TrieLogitsProcessor
 from onereason.decoding.stems import left_pad
@@ -231,6 +232,17 @@ def test_a_begin_token_the_model_has_no_row_for_is_named():
     trie = build_trie(make_items(2, 9), begin_ids=[VOCAB + 4])
     with pytest.raises(ModelError, match=r"tokens go up to id 100, the model has 96 rows"):
         beam_search(make_model(), trie, torch.tensor([[0]]), *left_pad([[1, 2]]), 3)
+
+
+def test_no_head_computes_more_logits_than_the_budget(monkeypatch):
+    model = make_model()
+    trie, _ = make_domains(2, 20)
+    sizes: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, __, logits: sizes.append(logits.numel() // VOCAB))
+    monkeypatch.setattr(beam, "LOGITS_BUDGET", 6 * VOCAB)
+    beam_search(model, trie, torch.tensor([[0, 1, 2]] * 8), *left_pad(make_prompts([3] * 8)), 2)
+    # 8 prompts: 6 and 2 for the begin token; 3 beams each, two prompts at once; 2 beams each, three at once.
+    assert sizes == [6, 2, *[6] * 4, 6, 6, 4]
 
 
 # -- restricted scores ------------------------------------------------------------------------------------------------

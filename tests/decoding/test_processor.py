@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessorList
 
 from onereason.decoding.beam import beam_search
-from onereason.decoding.processor import TrieLogitsProcessor, step
+from onereason.decoding.processor import TrieLogitsProcessor
 from onereason.decoding.stems import left_pad
 from onereason.errors import ConfigError
 from onereason.itemic.trie import ItemTrie, build_trie
@@ -77,8 +77,8 @@ def test_step_equals_a_dictionary(levels, count, codes, num_roots, random):
     queries = [(node, token) for node in range(-1, trie.num_nodes) for token in range(-1, codes + 1)]
     nodes, tokens = torch.tensor(queries).T
     expected = [children.get(query, -1) for query in queries]
-    assert step(trie.on("cpu"), nodes, tokens).tolist() == expected
-    assert step(trie.on("cpu"), nodes[:0], tokens[:0]).tolist() == []
+    assert trie.on("cpu").step(nodes, tokens).tolist() == expected
+    assert trie.on("cpu").step(nodes[:0], tokens[:0]).tolist() == []
 
 
 # -- an item is asked for ---------------------------------------------------------------------------------------------

@@ -468,3 +468,13 @@ def test_a_prompt_too_long_to_think_behind_is_refused_before_work(recommender):
     short = replace(recommender)
     vars(short)["think_ids"] = replace(ids, stops=[], banned=ids.banned)
     assert short.think(prompts, ASKED, [[0], [1], [2]], 3, SamplingConfig(max_new_tokens=budget))[1].valid.all()
+
+
+def test_a_search_that_cannot_be_is_refused_before_thinking(recommender, monkeypatch):
+    monkeypatch.setattr("onereason.decoding.recommender.prefill", lambda *_: pytest.fail("prompts were computed"))
+    prompts = [recommender.render(HISTORIES[0], "video", "think")]
+    nothing = build_filter(recommender.trie, deny=[np.arange(len(recommender.catalog))])
+    with pytest.raises(ConfigError, match="request 0 has nothing to choose from"):
+        recommender.think(prompts, ["video"], [[0]], 4, SamplingConfig(max_new_tokens=2), nothing)
+    with pytest.raises(ConfigError, match="num_beams must be at least 1, got 0"):
+        recommender.think(prompts, ["video"], [[0]], 0, SamplingConfig(max_new_tokens=2))

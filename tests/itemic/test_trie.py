@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -210,3 +212,15 @@ def test_bad_input_is_named():
 def test_tensors_are_made_once_a_device():
     trie = build_trie(np.array([[1, 2]]))
     assert trie.on("cpu") is trie.on(torch.device("cpu"))
+
+
+def test_walk_finds_the_leaf_of_every_item_and_no_other():
+    rng = np.random.default_rng(3)
+    tokens, roots = rng.integers(0, 4, (40, 3)), rng.integers(0, 2, 40)
+    trie = build_trie(tokens, roots, ("a", "b"))
+    assert trie.walk(roots, tokens).tolist() == trie.item_leaf.tolist()
+    everything = np.array(list(itertools.product(range(5), repeat=3)))
+    for root in (0, 1):
+        expected = [-1 if (node := trie.find(root, path)) is None else node for path in everything.tolist()]
+        assert trie.walk(np.full(len(everything), root), everything).tolist() == expected
+        assert set(expected) > {-1}
