@@ -17,7 +17,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600
-"""Of one run; the longest takes 30 s on an idle machine, two minutes on a busy one, most of it in DeepSpeed's compiler."""
+"""Of one run; the longest takes 30 s on an idle machine, two minutes on a busy one: DeepSpeed compiles."""
 
 
 def load_tiny_world() -> ModuleType:
