@@ -1,7 +1,7 @@
 """Exact constrained beams behind one prefill against `generate`, and how the search grows.
 
     python benchmarks/decoding.py            # 8 prompts x 400 tokens x 32 beams, and growth over K, T and the catalogue
-    python benchmarks/decoding.py --quick    # 4 prompts x 200 tokens x 16 beams, shorter growth
+    python benchmarks/decoding.py --quick    # 4 prompts x 100 tokens x 8 beams, shorter growth
 
 Four systems decode the same prompts with the same random Qwen3: `beam_search` (ours), one prefill of the prompts (no
 search: the least anyone can take), `generate` with a prefix function over a dictionary of prefixes (what LLM
@@ -194,7 +194,7 @@ def grow(base: dict[str, int], args: argparse.Namespace) -> list[dict[str, Any]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="4 prompts x 200 tokens x 16 beams")
+    parser.add_argument("--quick", action="store_true", help="4 prompts x 100 tokens x 8 beams")
     for name, value in (("prompts", 8), ("tokens", 400), ("beams", 32), ("levels", 4), ("codes", 256)):
         parser.add_argument(f"--{name}", type=int, default=value, help="default: %(default)s")
     parser.add_argument("--items", type=int, default=100_000, help="default: %(default)s")
@@ -212,9 +212,9 @@ def main() -> None:
         print(json.dumps(run_case(**json.loads(args.case))))
         return
     if args.quick:
-        args.prompts, args.tokens, args.beams, args.items, args.repeats = 4, 200, 16, 10_000, 3
-        args.grow_beams, args.grow_tokens, args.grow_items = [32], [400], [10**5]
-        args.time_limit = min(args.time_limit, 20.0)
+        args.prompts, args.tokens, args.beams, args.items, args.repeats = 4, 100, 8, 10_000, 3
+        args.grow_beams, args.grow_tokens, args.grow_items = [16], [], [10**5]
+        args.time_limit = min(args.time_limit, 30.0)
     if args.hidden % 64 or args.hidden < 64:
         parser.error(f"--hidden {args.hidden} is not a multiple of 64, the size of a head.")
     keys = ("prompts", "tokens", "beams", "levels", "codes", "items", "hidden", "layers")

@@ -22,8 +22,8 @@ fi
 onereason tokenize --data "$RUN/data" --out "$RUN/catalog" --format minionerec "${SHAPE[@]}" "${VECTORS[@]}" --overwrite
 # The rows of the codes start from the items' vectors: a model from scratch then knows from the first step which items
 # are alike.
-onereason extend --base tiny --base-config hidden_size=192 num_hidden_layers=3 num_attention_heads=6 \
-    num_key_value_heads=6 --vocab-size 320 --catalog "$RUN/catalog" --init vectors --out "$RUN/base" --overwrite
+onereason extend --base tiny --base-config hidden_size=256 num_hidden_layers=4 num_attention_heads=4 \
+    num_key_value_heads=4 --vocab-size 320 --catalog "$RUN/catalog" --init vectors --out "$RUN/base" --overwrite
 python -m data_builders.build_sequential --data "$RUN/data" --catalog "$RUN/catalog" --styles plain \
     --copies 1 --drop 0.2 --out "$RUN/corpora/sequential" --overwrite
 accelerate launch --config_file recipes/accelerate_configs/single.yaml -m recipes.align \

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onereason.evaluation.runner import EvaluationConfig
+
+HASH = "hash of "
+"""Before the name of a file in the record of stored candidates."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,12 +134,12 @@ def run(args: argparse.Namespace) -> int | None:
     from onereason.decoding.recommender import load_recommender
     from onereason.decoding.think import SamplingConfig
     from onereason.errors import ConfigError
-    from onereason.evaluation.candidates import RUN_FILE
-    from onereason.evaluation.processes import join_processes, local_device
+    from onereason.evaluation.candidates import check_store, differing_keys, open_store, read_record
+    from onereason.evaluation.processes import Processes, join_processes, local_device
     from onereason.evaluation.queries import choose_examples, make_split
     from onereason.evaluation.report import report_paths, require_free, write_report
     from onereason.evaluation.runner import EvaluationConfig, build_problem, evaluate, score_candidates
-    from onereason.io import build_manifest, read_json, require_file
+    from onereason.io import build_manifest
     from onereason.itemic.catalog import CATALOG_TABLE, load_model_catalog
     from onereason.itemic.vocabulary import ITEMIC_FILE, ItemicVocabulary, require_same_format
 
@@ -155,7 +161,7 @@ def run(args: argparse.Namespace) -> int | None:
         weight_signal=args.weight_signal,
     )
     paths = report_paths(args.out)
-    processes = join_processes()
+    processes = Processes() if args.rescore else join_processes()
     if processes.is_main:
         require_free(paths, args.overwrite or args.rescore)
     check_model_arguments(args)
@@ -169,45 +175,51 @@ def run(args: argparse.Namespace) -> int | None:
     signal = _read_signal(interactions, args.weight_signal, args.data)
     split = make_split(timelines, args.split_method, args.validation_start, args.test_start)
     choose_examples(split, config.split, config.max_users, config.seed)
+    how = _resolve_prompts(args, config)
 
-    files = [
-        args.model / ITEMIC_FILE,
-        args.model / CATALOG_TABLE,
-        args.data / ITEMS_FILE,
-        args.data / INTERACTIONS_FILE,
-    ]
-    asked = {
-        "split_method": args.split_method,
-        "validation_start": args.validation_start,
-        "test_start": args.test_start,
-    }
+    files = [args.model / name for name in (ITEMIC_FILE, CATALOG_TABLE)]
+    files += [args.data / name for name in (ITEMS_FILE, INTERACTIONS_FILE)]
+    asked = {key: getattr(args, key) for key in ("split_method", "validation_start", "test_start")}
+    modes = config.generated_modes
     if args.rescore:
-        record = read_json(require_file(paths.candidates / RUN_FILE, "record of an evaluation"), "record")
-        wanted = config.fingerprint | asked | _hashes(files)
-        different = sorted(key for key, value in wanted.items() if record.get(key) != value)
-        if different:
-            raise ConfigError(
-                f"the candidates in {paths.candidates} were generated with other {', '.join(different)}; "
-                "rescore with the same arguments, or evaluate again."
-            )
-        how = {key: record[key] for key in ("prompt", "max_history", "dtype")}
+        stored = {mode: read_record(paths.candidates, mode) for mode in modes}
+        for mode, record in stored.items():
+            given = config.record(mode) | asked | _hashes(files)
+            given |= {key: value for key, value in how.items() if getattr(args, key) not in (None, "float32")}
+            different = differing_keys({key: record.get(key) for key in given}, given)
+            if different:
+                raise ConfigError(
+                    f"the candidates in {paths.candidates} (mode {mode}) were generated with other "
+                    f"{', '.join(different)}; rescore with the same arguments, or evaluate again."
+                )
+        first = stored[modes[0]]
+        how = {key: first[key] for key in how}
+        hashes = {key.removeprefix(HASH): value for key, value in first.items() if key.startswith(HASH)}
         problem = build_problem(catalog, timelines, split, config, how["max_history"], signal)
         results: dict | None = score_candidates(problem, catalog, vocabulary, config, paths.candidates)
     else:
+        weights = sorted(p for p in args.model.iterdir() if p.suffix in (".safetensors", ".bin"))
+        prompt_files = [args.model / n for n in ("config.json", "tokenizer.json", "chat_template.jinja")]
+        hashed = _hashes([*weights, *files, *(path for path in prompt_files if path.is_file())])
+        records = {mode: config.record(mode) | asked | how | hashed for mode in modes}
+        hashes = {key.removeprefix(HASH): value for key, value in hashed.items()}
+        if processes.is_main:
+            check_store(paths.candidates, records, args.overwrite)
+
+        def prepare() -> None:
+            if args.overwrite:
+                for path in paths.all:  # results never stand beside candidates they were not made from
+                    path.unlink(missing_ok=True)
+            open_store(paths.candidates, records, args.overwrite)
+
         recommender = load_recommender(
             args.model,
-            style=args.prompt,
-            max_history=args.max_history,
+            style=how["prompt"],
+            max_history=how["max_history"],
             device=local_device(args.device),
-            dtype=args.dtype,
+            dtype=how["dtype"],
         )
-        how = {"prompt": recommender.prompt.style, "max_history": recommender.max_history, "dtype": args.dtype}
-        weights = sorted(p for p in args.model.iterdir() if p.suffix in (".safetensors", ".bin"))
-        record = config.fingerprint | asked | how | _hashes([*weights, *files])
-        results = evaluate(
-            recommender, timelines, split, config, paths.candidates, processes, signal, record, args.overwrite
-        )
-        files = [*weights, *files]
+        results = evaluate(recommender, timelines, split, config, paths.candidates, processes, signal, prepare)
     if results is None:
         return None
     results["manifest"] = build_manifest(
@@ -217,16 +229,46 @@ def run(args: argparse.Namespace) -> int | None:
         seed=config.seed,
         counts=results["counts"],
     )
+    results["manifest"]["inputs"] = hashes | results["manifest"]["inputs"]
     write_report(results, paths)
     print_results(results, paths.report)
     return None
 
 
+def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict[str, Any]:
+    """How prompts are written and numbers computed: style, history, type.
+
+    Raises:
+        ConfigError, ModelError: thinking where the prompts or the tokenizer have no think block.
+    """
+    from onereason.decoding.recommender import DEFAULT_MAX_HISTORY, DEFAULT_STYLE, read_prompt_settings
+    from onereason.decoding.think import load_think_ids
+    from onereason.errors import ConfigError
+    from onereason.io import read_json
+    from onereason.model.folder import CONFIG_FILE, load_tokenizer_folder
+    from onereason.model.precision import has_fast_bfloat16
+
+    recorded = read_prompt_settings(args.model)
+    style = args.prompt or recorded.get("style", DEFAULT_STYLE)
+    max_history = args.max_history or recorded.get("max_history", DEFAULT_MAX_HISTORY)
+    dtype = ("bfloat16" if has_fast_bfloat16() else "float32") if args.dtype == "auto" else args.dtype
+    if "think" in config.modes:
+        if style == "plain":
+            raise ConfigError(
+                f"{args.model} is asked in prompt style 'plain', which has no think block; pass --prompt chat, or "
+                "--modes no_think."
+            )
+        tokenizer = load_tokenizer_folder(args.model).tokenizer
+        rows = read_json(args.model / CONFIG_FILE, "model configuration").get("vocab_size", len(tokenizer))
+        load_think_ids(tokenizer, rows)
+    return {"prompt": style, "max_history": max_history, "dtype": dtype}
+
+
 def _hashes(files: list[Path]) -> dict[str, str]:
-    """`hash of NAME` -> SHA-256, of files of a model folder or dataset."""
+    """`hash of NAME` -> SHA-256, of files of a model folder or dataset, as records hold them."""
     from onereason.io import hash_file
 
-    return {f"hash of {path.name}": hash_file(path) for path in files}
+    return {f"{HASH}{path.name}": hash_file(path) for path in files}
 
 
 def _read_signal(interactions: Any, name: str | None, source: Path) -> Any:
@@ -254,7 +296,7 @@ def print_results(results: dict, report: Path) -> None:
     from onereason.evaluation.plots import metric_title
     from onereason.evaluation.report import NAMES, metric_names, system_rows
 
-    names = metric_names(results)
+    names = shown_metrics(metric_names(results))
     counts, cost = results["counts"], results["cost"]
     table = Table(title=f"{results['manifest']['config']['split']}: {counts['users_evaluated']:,} users")
     table.add_column("system")
@@ -285,6 +327,17 @@ def print_results(results: dict, report: Path) -> None:
     traces = results["traces"]
     if traces is not None and traces["cut_at_the_budget"]:
         console.print(f"{traces['cut_at_the_budget']:,} of {traces['traces']:,} traces were cut at the budget")
-    if "machine" in cost:
-        console.print(f"peak memory {cost['machine']['peak_memory_mib']:,.0f} MiB", highlight=False)
+    if results["machine"]:
+        console.print(f"peak memory {results['machine']['peak_memory_mib']:,.0f} MiB", highlight=False)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def shown_metrics(names: list[str], most: int = 5) -> list[str]:
+    """Those metrics that fit a terminal: of the largest cut-offs where there are many."""
+    while len(names) > most:
+        smallest = min(int(name.rpartition("_")[2]) for name in names)
+        left = [name for name in names if int(name.rpartition("_")[2]) != smallest]
+        if not left:
+            return names
+        names = left
+    return names

@@ -68,6 +68,10 @@ def run(args: argparse.Namespace) -> int | None:
         args.model, style=args.prompt, max_history=args.max_history, device=args.device, dtype=args.dtype
     )
     seen = build_filter(recommender.trie, deny=[history]) if args.exclude_seen else None
+    if seen is not None and not seen.count_allowed([recommender.trie.root_of(domain)])[0]:
+        raise ConfigError(
+            f"the history holds every item of domain {domain!r}; leave out --exclude-seen to recommend them again."
+        )
     prompt = recommender.render(history, domain, args.mode)
     trace = None
     if args.mode == "think":

@@ -82,7 +82,7 @@ def beam_search(
             filter leaves no item.
         ModelError: an attention implementation without 4D masks, a vocabulary too small, or scores that are NaN.
     """
-    check_search(model, trie, roots, num_beams, node_filter)
+    check_search(model, trie, roots, len(input_ids), num_beams, node_filter)
     tree_depth = trie.num_levels - 1 + (roots.dim() == 2)
     if len(attention_mask):
         check_prompt_lengths(model, int(attention_mask.sum(1).max()), tree_depth + 1)
@@ -111,7 +111,7 @@ def search_stems(
     Returns:
         one row a stem: rows `b * N .. b * N + N - 1` are the stems of prompt `b`.
     """
-    check_search(model, trie, roots, num_beams, node_filter)
+    check_search(model, trie, roots, stems.shape[0], num_beams, node_filter)
     head, vocab_size = language_model(model).get_output_embeddings(), model.config.vocab_size
     device = stems.hidden.device
     tables = trie.on(device)
@@ -281,7 +281,12 @@ def stable_topk(values: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def check_search(
-    model: Any, trie: ItemTrie, roots: torch.Tensor, num_beams: int, node_filter: NodeFilter | None = None
+    model: Any,
+    trie: ItemTrie,
+    roots: torch.Tensor,
+    num_prompts: int,
+    num_beams: int,
+    node_filter: NodeFilter | None = None,
 ) -> None:
     """What a search refuses, to be called before anything is computed; see `beam_search`."""
     if num_beams < 1:
@@ -292,7 +297,17 @@ def check_search(
             f"the catalog's tokens go up to id {highest}, the model has {model.config.vocab_size} rows; "
             "extend the model with the catalog's format (`onereason extend`)."
         )
+    if len(roots) != num_prompts:
+        raise ConfigError(f"{num_prompts} prompts need as many roots (or rows of roots), got {len(roots)}.")
+    lowest = 0 if roots.dim() == 1 else -1
+    if roots.dim() > 2 or int(roots.min()) < lowest or int(roots.max()) >= len(trie.domains):
+        raise ConfigError(
+            f"roots must be positions of the trie's {len(trie.domains)} domains ({', '.join(trie.domains)}), got "
+            f"{roots.tolist()}."
+        )
     if roots.dim() == 2:
+        if bool((roots < 0).all(1).any()):
+            raise ConfigError("a prompt has no root to search under: its row of roots is all -1.")
         ordered = roots.sort(1).values
         if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
             raise ConfigError("a prompt names a root twice; give each root once (-1 fills).")

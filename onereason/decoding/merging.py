@@ -65,7 +65,9 @@ def merge_candidates(
     return _as_table(row, leaf, merged, batch, size)
 
 
-def race(first: np.ndarray, second: np.ndarray, num_first: int, num_second: int) -> tuple[np.ndarray, np.ndarray]:
+def race(
+    first: np.ndarray, second: np.ndarray, num_first: int, num_second: int, fill: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `num_first` candidates of one search, then the first `num_second` of another, each candidate once.
 
     The public benchmark's race takes 32 candidates of the thinking mode, then 32 of the non-thinking mode. A candidate
@@ -74,6 +76,7 @@ def race(first: np.ndarray, second: np.ndarray, num_first: int, num_second: int)
     Args:
         first: leaves `[B, K]`, the best first; -1 where a list ends early.
         second: leaves `[B, K']`.
+        fill: what double candidates leave free is filled with the next ones of both searches, in turns.
 
     Returns:
         leaves int64 `[B, num_first + num_second]` (-1 fills), and from which search each comes: 0, 1, or -1.
@@ -83,16 +86,33 @@ def race(first: np.ndarray, second: np.ndarray, num_first: int, num_second: int)
             raise ConfigError(
                 f"the race takes {wanted} of the {name} search's {lists.shape[1]} candidates; raise beams."
             )
+    size = num_first + num_second
     both = np.concatenate([first[:, :num_first], second[:, :num_second]], 1)
-    source = np.broadcast_to(np.repeat([0, 1], [num_first, num_second]), both.shape)
-    earlier = np.tril(np.ones((both.shape[1],) * 2, bool), -1)
-    repeated = ((both[:, :, None] == both[:, None, :]) & earlier).any(2)
-    gone = repeated | (both < 0)
-    order = np.argsort(gone, axis=1, kind="stable")
+    source = np.repeat([0, 1], [num_first, num_second])
+    if fill:
+        rest = (first[:, num_first:], second[:, num_second:])
+        place = np.concatenate([2 * np.arange(part.shape[1]) + turn for turn, part in enumerate(rest)])
+        turns = np.argsort(place, kind="stable")
+        both = np.concatenate([both, np.concatenate(rest, 1)[:, turns]], 1)
+        source = np.concatenate([source, np.repeat([0, 1], [part.shape[1] for part in rest])[turns]])
+    source = np.broadcast_to(source, both.shape)
+    gone = find_repeats(both) | (both < 0)
+    order = np.argsort(gone, axis=1, kind="stable")[:, :size]
     return (
         np.take_along_axis(np.where(gone, -1, both), order, 1),
         np.take_along_axis(np.where(gone, -1, source), order, 1),
     )
+
+
+def find_repeats(ids: np.ndarray) -> np.ndarray:
+    """Bool of the shape of ids `[B, K]`: True on an id (at least 0) that stands earlier in its row."""
+    order = np.argsort(ids, axis=1, kind="stable")  # equal ids stay in the order of their places
+    ordered = np.take_along_axis(ids, order, axis=1)
+    again = np.zeros(ids.shape, bool)
+    again[:, 1:] = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    repeated = np.empty_like(again)
+    np.put_along_axis(repeated, order, again, axis=1)
+    return repeated
 
 
 def _as_table(

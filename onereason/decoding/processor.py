@@ -54,6 +54,11 @@ class TrieLogitsProcessor(LogitsProcessor):
                 raise ConfigError("roots and end_ids belong to prompt_length: where an item starts is else read off.")
             if bool((begin < 0).any()):
                 raise ConfigError("without begin tokens, items cannot be told from text; give prompt_length.")
+        elif roots is not None and (int(roots.min()) < 0 or int(roots.max()) >= len(trie.domains)):
+            raise ConfigError(
+                f"roots must be positions of the trie's {len(trie.domains)} domains ({', '.join(trie.domains)}), got "
+                f"{roots.tolist()}."
+            )
         elif roots is None and len(trie.domains) > 1:
             raise ConfigError(f"the trie has {len(trie.domains)} roots ({', '.join(trie.domains)}); give roots.")
 
@@ -88,6 +93,10 @@ class TrieLogitsProcessor(LogitsProcessor):
         device = input_ids.device
         if self.prompt_length is not None:
             roots = torch.zeros(1, dtype=torch.long) if self.roots is None else self.roots
+            if rows % len(roots):
+                raise ConfigError(f"{rows} rows cannot be shared among {len(roots)} roots; give one root a prompt.")
+            if width < self.prompt_length:
+                raise ConfigError(f"prompt_length ({self.prompt_length}) exceeds the {width} tokens of the prompts.")
             node = roots.to(device).repeat_interleave(rows // len(roots))
             return node, torch.full((rows,), width - self.prompt_length, device=device)
         begin = torch.as_tensor(self.trie.begin_ids, device=device)

@@ -83,7 +83,11 @@ class Recommender:
         Raises:
             ConfigError: mode `think` in prompt style `plain`, which has no turns.
         """
+        from onereason.data.prompts import MODES
+
         patterns = self.pattern_ids[history[-self.max_history :]]
+        if mode not in MODES:
+            raise ConfigError(f"prompt mode {mode!r} is not known; use {' or '.join(MODES)}.")
         if mode == "no_think":
             return self.prompt.encode(patterns, domain) + self.vocabulary.prefix_ids(domain)
         if self.prompt.style == "plain":
@@ -136,11 +140,13 @@ class Recommender:
         """
         sampling = sampling or SamplingConfig()
         ids, device, roots = self.think_ids, self.model.device, self.roots(domains)
-        check_search(self.model, self.trie, roots, num_beams, node_filter)
+        check_search(self.model, self.trie, roots, len(prompts), num_beams, node_filter)
+        if len(seeds) != len(prompts) or not seeds or not seeds[0]:
+            raise ConfigError(f"expected a seed or more for each of {len(prompts)} prompts, got {list(seeds)!r:.80}.")
         input_ids, attention_mask = left_pad(prompts)
         suffixes = [[*ids.closing, *self.vocabulary.prefix_ids(domain)] for domain in domains]
         room = sampling.max_new_tokens + max(map(len, suffixes)) + self.trie.num_levels
-        check_prompt_lengths(self.model, input_ids.shape[1], room, "tokens of thought and answer")
+        check_prompt_lengths(self.model, input_ids.shape[1], room, thinking=True)
         with eval_mode(self.model):
             stems = prefill(self.model, input_ids.to(device), attention_mask.to(device)).fork(len(seeds[0]))
             traces, stems = sample_traces(
@@ -192,7 +198,7 @@ def load_recommender(
     model_dir = Path(model_dir)
     recorded = read_prompt_settings(model_dir)
     style = style or recorded.get("style", DEFAULT_STYLE)
-    max_history = max_history or recorded.get("max_history", DEFAULT_MAX_HISTORY)
+    max_history = recorded.get("max_history", DEFAULT_MAX_HISTORY) if max_history is None else max_history
     if max_history < 1:
         raise ConfigError(f"max_history must be at least 1, got {max_history}.")
     if dtype not in DTYPES:

@@ -219,13 +219,15 @@ def left_pad(prompts: Sequence[Sequence[int] | np.ndarray], pad_id: int = 0) -> 
     return torch.from_numpy(input_ids), torch.from_numpy(attention_mask)
 
 
-def check_prompt_lengths(model: Any, longest: int, room: int, behind: str = "codes") -> None:
+def check_prompt_lengths(model: Any, longest: int, room: int, thinking: bool = False) -> None:
     """`ConfigError` where a prompt and the `room` tokens behind it do not fit the model's positions."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None and longest + room > limit:
+        behind = "tokens of thought and answer" if thinking else "codes"
+        way_out = "lower the thinking budget (--think-budget) or " if thinking else ""
         raise ConfigError(
             f"the longest prompt has {longest} tokens; with {room} {behind} behind it, it exceeds the model's "
-            f"max_position_embeddings ({limit}); shorten the histories (--max-history)."
+            f"max_position_embeddings ({limit}); {way_out}shorten the histories (--max-history)."
         )
 
 

@@ -36,8 +36,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ConfigError(f"the thinking budget must be at least 1 token, got {self.max_new_tokens}.")
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature must be a number from 0, got {self.temperature}.")
+        if not (self.temperature == 0 or 1e-3 <= self.temperature < float("inf")):
+            raise ConfigError(f"temperature must be 0 or a number from 0.001, got {self.temperature}.")
         if self.top_k < 0:
             raise ConfigError(f"top_k must be at least 0 (0 draws from all tokens), got {self.top_k}.")
         if not 0 < self.top_p <= 1:
@@ -141,7 +141,7 @@ def sample_traces(
     batch, num = stems.shape
     if len(seeds) != batch or any(len(row) != num for row in seeds):
         raise ConfigError(f"expected {num} seeds for each of {batch} prompts, got {[len(row) for row in seeds]}.")
-    check_prompt_lengths(model, int(stems.lengths.max()), config.max_new_tokens, "tokens of thought")
+    check_prompt_lengths(model, int(stems.lengths.max()), config.max_new_tokens, thinking=True)
     head = language_model(model).get_output_embeddings()
     device = stems.hidden.device
     streams = [np.random.default_rng(seed) for row in seeds for seed in row]

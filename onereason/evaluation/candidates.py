@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,11 @@ from onereason.errors import DataError, StorageError
 from onereason.evaluation.indicators import compute_loglikelihoods
 from onereason.evaluation.processes import Processes
 from onereason.evaluation.queries import Queries
-from onereason.io import atomic_file, read_json, write_json
-from onereason.itemic.filters import build_filter
+from onereason.io import atomic_file, read_json, require_file, write_json
+from onereason.itemic.filters import NodeFilter, build_filter
 
-RUN_FILE = "run.json"
+MACHINE_FILE = "machine.json"
+"""Where and how the stored candidates were generated."""
 MAX_CHUNK, MIN_CHUNKS = 512, 16
 """Queries a file at most, and files a mode at least: what a killed run loses, and what a process takes at a time."""
 SCHEMA: dict[str, Any] = {
@@ -81,28 +81,63 @@ class GenerationConfig:
     """Prompts decoded at once."""
 
 
-def open_store(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> None:
-    """Makes the folder of the candidates, or goes on with one of an equal run.
+def record_path(folder: Path, mode: str) -> Path:
+    """The file that says what a mode's candidates depend on."""
+    return folder / f"{mode}.json"
+
+
+def check_store(folder: Path, records: Mapping[str, Mapping[str, Any]], overwrite: bool) -> None:
+    """Whether candidates may be added to a folder: of an equal run, or `overwrite` drops what is there.
+
+    Args:
+        records: mode -> what its candidates depend on.
 
     Raises:
         StorageError: it holds the candidates of another run, or files that are not candidates.
     """
-    path = folder / RUN_FILE
-    if folder.exists() and not path.is_file() and any(folder.iterdir()):
-        raise StorageError(f"{folder} exists and holds no candidates; choose another --out or move it away.")
-    if path.is_file():
-        before = read_json(path, "record of an evaluation")
-        different = sorted(k for k in {*before, *fingerprint} if before.get(k) != fingerprint.get(k))
-        if not different:
-            return
-        if not overwrite:
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is no folder; choose another --out or move it away.")
+    if overwrite or not folder.exists():
+        return
+    for mode, record in records.items():
+        path = record_path(folder, mode)
+        if not path.is_file():
+            if any(folder.glob(f"{mode}-*.parquet")):
+                raise StorageError(f"{folder} holds candidates without {path.name}; pass --overwrite to replace them.")
+            continue
+        different = differing_keys(read_record(folder, mode), record)
+        if different:
             raise StorageError(
-                f"{folder} holds the candidates of another run ({', '.join(different)} differ); choose another --out, "
-                "or pass --overwrite to replace them."
+                f"{folder} holds candidates of another run in mode {mode} ({', '.join(different)} differ); choose "
+                "another --out, or pass --overwrite to replace them."
             )
+
+
+def open_store(folder: Path, records: Mapping[str, Mapping[str, Any]], overwrite: bool) -> None:
+    """Makes the folder of the candidates, or goes on with one of an equal run (see `check_store`)."""
+    check_store(folder, records, overwrite)
+    if overwrite and folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, fingerprint)
+    for mode, record in records.items():
+        if not record_path(folder, mode).is_file():
+            write_json(record_path(folder, mode), record)
+
+
+def read_record(folder: Path, mode: str) -> dict[str, Any]:
+    """What a mode's stored candidates depend on; `DataError` where there is no record, or a broken one."""
+    record = read_json(
+        require_file(record_path(folder, mode), "record of stored candidates", "evaluate without --rescore first"),
+        "record of stored candidates",
+    )
+    if not isinstance(record, dict):
+        raise DataError(f"{record_path(folder, mode)} is malformed: expected an object, got {type(record).__name__}.")
+    return record
+
+
+def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The keys in which two records differ."""
+    return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 
 def render_prompts(
@@ -122,7 +157,7 @@ def render_prompts(
             for history, domain in zip(queries.histories, domains, strict=True)
         ]
         longest = max(map(len, found[mode]))
-        check_prompt_lengths(recommender.model, longest, _tokens_behind(recommender, mode, config))
+        check_prompt_lengths(recommender.model, longest, _tokens_behind(recommender, mode, config), mode == "think")
     return found
 
 
@@ -133,30 +168,36 @@ def generate(
     config: GenerationConfig,
     folder: Path,
     processes: Processes,
-) -> None:
-    """Writes every chunk of every mode that is not there yet, this process's share of them."""
+) -> int:
+    """Writes every chunk of every mode that is not there yet (or cannot be read), this process's share of them.
+
+    Returns:
+        how many chunks were written.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console, quiet = Console(stderr=True), not sys.stderr.isatty() or not processes.is_main
+    written = 0
     for mode, prompts in prompts_of_mode.items():
         lengths = np.array([len(prompt) for prompt in prompts])
         order = np.argsort(-lengths, kind="stable")  # of like lengths, so little is padding; the longest first
         mine = processes.share(list(_chunks(folder, mode, order)))
-        missing = [(path, rows) for path, rows in mine if not path.is_file()]
+        missing = [(path, rows) for path, rows in mine if not _is_whole(path)]
         with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet, transient=True) as progress:
-            bar = progress.add_task(mode, total=sum(len(rows) for _, rows in mine))
-            progress.advance(bar, sum(len(rows) for path, rows in mine if path.is_file()))
+            total = sum(len(rows) for _, rows in mine)
+            bar = progress.add_task(mode, total=total, completed=total - sum(len(rows) for _, rows in missing))
             for path, rows in missing:
                 parts = []
                 for start in range(0, len(rows), config.batch_size):
                     batch = rows[start : start + config.batch_size]
-                    decode = partial(_think if mode == "think" else _answer, recommender, queries, config)
-                    parts.append(decode(batch, [prompts[row] for row in batch]))
+                    parts.append(_decode(recommender, queries, config, mode, batch, [prompts[row] for row in batch]))
                     progress.advance(bar, len(batch))
                 with atomic_file(path) as temporary:
                     pl.concat(parts).write_parquet(temporary)
+                written += 1
+    return written
 
 
-def load_candidates(folder: Path, mode: str, num_queries: int) -> pl.DataFrame:
+def load_candidates(folder: Path, mode: str, num_queries: int, num_traces: int = 1) -> pl.DataFrame:
     """All chunks of a mode, sorted by query and trace.
 
     Raises:
@@ -165,19 +206,42 @@ def load_candidates(folder: Path, mode: str, num_queries: int) -> pl.DataFrame:
     paths = sorted(folder.glob(f"{mode}-*.parquet"))
     if not paths:
         raise DataError(f"{folder} holds no candidates of mode {mode!r}; run the evaluation without --rescore first.")
-    try:
-        table = pl.concat([pl.read_parquet(path) for path in paths]).sort("query", "trace")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"the candidates in {folder} cannot be read: {error}; remove the broken file.") from error
-    if dict(table.schema) != SCHEMA:
-        raise DataError(f"the candidates in {folder} have other columns than this version writes; generate them again.")
-    found = table.filter(pl.col("trace") == 0)["query"].to_numpy()
-    if not np.array_equal(found, np.arange(num_queries)):
+    broken = [path.name for path in paths if not _is_whole(path)]
+    if broken:
         raise DataError(
-            f"{folder} holds candidates of {len(np.unique(found))} of {num_queries} queries in mode {mode!r}; "
-            "run the evaluation again without --rescore: it generates what is missing."
+            f"{folder / broken[0]} cannot be read as candidates ({len(broken)} broken file(s)); run the evaluation "
+            "again without --rescore: it generates them anew."
+        )
+    table = pl.concat([pl.read_parquet(path) for path in paths]).sort("query", "trace")
+    expected = pl.DataFrame(
+        {
+            "query": np.repeat(np.arange(num_queries), num_traces),
+            "trace": np.tile(np.arange(num_traces), num_queries),
+        }
+    )
+    if not table.select("query", "trace").equals(expected):
+        missing = expected.join(table, on=["query", "trace"], how="anti").height
+        raise DataError(
+            f"{folder} lacks {missing} of {expected.height} lists of candidates in mode {mode!r}, and holds "
+            f"{table.height - expected.height + missing} too many; run the evaluation again without --rescore where "
+            "some are missing, with --overwrite where there are too many."
         )
     return table
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a chunk is there and has the columns and list lengths this version writes."""
+    if not path.is_file():
+        return False
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+    if dict(table.schema) != SCHEMA:
+        return False
+    codes, scores = table["codes"].list.len(), table["scores"].list.len()
+    levels = int(codes.sum()) // max(int(scores.sum()), 1)
+    return bool((codes == scores * levels).all())
 
 
 def peak_memory_mib(device: torch.device | str = "cpu") -> float:
@@ -201,50 +265,96 @@ def _tokens_behind(recommender: Recommender, mode: str, config: GenerationConfig
     return behind
 
 
+def _decode(
+    recommender: Recommender,
+    queries: Queries,
+    config: GenerationConfig,
+    mode: str,
+    rows: np.ndarray,
+    prompts: list[np.ndarray],
+) -> pl.DataFrame:
+    """One batch's candidates; a query that has met every item of the domain asked for gets none."""
+    num_traces = config.num_traces if mode == "think" else 1
+    has_items = np.ones(len(rows), bool)
+    node_filter = None
+    if config.exclude_seen:
+        seen = [queries.histories[row] for row in rows]
+        roots = np.array([recommender.trie.root_of(domain) for domain in _domains(recommender, queries, rows)])
+        has_items = build_filter(recommender.trie, deny=seen).count_allowed(roots) > 0
+        if has_items.any():
+            node_filter = build_filter(
+                recommender.trie, deny=[s for s, has in zip(seen, has_items, strict=True) if has]
+            )
+    asked = rows[has_items]
+    parts = [_table(rows[~has_items], num_traces)]
+    if len(asked):
+        write = _think if mode == "think" else _answer
+        own = [prompt for prompt, has in zip(prompts, has_items, strict=True) if has]
+        parts.append(write(recommender, queries, config, asked, own, node_filter))
+    return pl.concat(parts)
+
+
+def _table(rows: np.ndarray, num_traces: int, **columns: Any) -> pl.DataFrame:
+    """Rows of a chunk; columns that are not given say that there are no candidates."""
+    count = len(rows) * num_traces
+    empty: dict[str, Any] = {
+        "query": np.repeat(rows, num_traces),
+        "trace": np.tile(np.arange(num_traces), len(rows)),
+        "codes": [[]] * count,
+        "scores": [[]] * count,
+        "text": [None] * count,
+        "trace_tokens": [0] * count,
+        "closed": [True] * count,
+        "prompt_tokens": [0] * count,
+        "seconds": [0.0] * count,
+        "loglikelihoods": [None] * count,
+    }
+    return pl.DataFrame(empty | columns, schema=SCHEMA)
+
+
 def _answer(
-    recommender: Recommender, queries: Queries, config: GenerationConfig, rows: np.ndarray, prompts: list[np.ndarray]
+    recommender: Recommender,
+    queries: Queries,
+    config: GenerationConfig,
+    rows: np.ndarray,
+    prompts: list[np.ndarray],
+    node_filter: NodeFilter | None,
 ) -> pl.DataFrame:
     """Candidates without thinking."""
     start = time.perf_counter()
-    node_filter = _seen_filter(recommender, queries, config, rows)
-    result = recommender.search(
-        prompts, _domains(recommender, queries, rows), config.num_beams, node_filter, config.restricted
-    )
+    domains = _domains(recommender, queries, rows)
+    result = recommender.search(prompts, domains, config.num_beams, node_filter, config.restricted)
     codes, scores = _codes(recommender, result)
     seconds = time.perf_counter() - start
-    return pl.DataFrame(
-        {
-            "query": rows,
-            "trace": np.zeros(len(rows), np.int64),
-            "codes": codes,
-            "scores": scores,
-            "text": [None] * len(rows),
-            "trace_tokens": np.zeros(len(rows), np.int64),
-            "closed": np.ones(len(rows), bool),
-            "prompt_tokens": [len(prompt) for prompt in prompts],
-            "seconds": np.full(len(rows), seconds / len(rows)),
-            "loglikelihoods": [None] * len(rows),
-        },
-        schema=SCHEMA,
+    return _table(
+        rows,
+        1,
+        codes=codes,
+        scores=scores,
+        prompt_tokens=[len(prompt) for prompt in prompts],
+        seconds=[seconds / len(rows)] * len(rows),
     )
 
 
 def _think(
-    recommender: Recommender, queries: Queries, config: GenerationConfig, rows: np.ndarray, prompts: list[np.ndarray]
+    recommender: Recommender,
+    queries: Queries,
+    config: GenerationConfig,
+    rows: np.ndarray,
+    prompts: list[np.ndarray],
+    node_filter: NodeFilter | None,
 ) -> pl.DataFrame:
     """Candidates behind sampled traces; a trace's seed is the run's, the query's number and the trace's number."""
     start = time.perf_counter()
     num = config.num_traces
     domains = _domains(recommender, queries, rows)
     seeds = [[[config.seed, int(row), trace] for trace in range(num)] for row in rows]
-    node_filter = _seen_filter(recommender, queries, config, rows)
     traces, result = recommender.think(
         prompts, domains, seeds, config.num_beams, config.sampling, node_filter, config.restricted
     )
     codes, scores = _codes(recommender, result)
     seconds = time.perf_counter() - start
-    token_ids = traces.lists()
-    flat = [trace for of_query in token_ids for trace in of_query]
+    flat = [trace for of_query in traces.lists() for trace in of_query]
     loglikelihoods: Sequence[list[float] | None] = [None] * len(flat)
     if config.indicators:
         loglikelihoods = compute_loglikelihoods(
@@ -255,31 +365,22 @@ def _think(
             [queries.histories[row] for row in rows for _ in range(num)],
             [domain for domain in domains for _ in range(num)],
         )
-    return pl.DataFrame(
-        {
-            "query": np.repeat(rows, num),
-            "trace": np.tile(np.arange(num), len(rows)),
-            "codes": codes,
-            "scores": scores,
-            "text": recommender.prompt.tokenizer.batch_decode(flat),
-            "trace_tokens": [len(trace) for trace in flat],
-            "closed": traces.closed.flatten().cpu().numpy(),
-            "prompt_tokens": np.repeat([len(prompt) for prompt in prompts], num),
-            "seconds": np.full(len(flat), seconds / len(flat)),
-            "loglikelihoods": loglikelihoods,
-        },
-        schema=SCHEMA,
+    return _table(
+        rows,
+        num,
+        codes=codes,
+        scores=scores,
+        text=recommender.prompt.tokenizer.batch_decode(flat),
+        trace_tokens=[len(trace) for trace in flat],
+        closed=traces.closed.flatten().tolist(),
+        prompt_tokens=np.repeat([len(prompt) for prompt in prompts], num),
+        seconds=[seconds / len(flat)] * len(flat),
+        loglikelihoods=loglikelihoods,
     )
 
 
 def _domains(recommender: Recommender, queries: Queries, rows: np.ndarray) -> list[str]:
     return [recommender.trie.domains[domain] for domain in queries.domains[rows].tolist()]
-
-
-def _seen_filter(recommender: Recommender, queries: Queries, config: GenerationConfig, rows: np.ndarray) -> Any:
-    if not config.exclude_seen:
-        return None
-    return build_filter(recommender.trie, deny=[queries.histories[row] for row in rows])
 
 
 def _codes(recommender: Recommender, result: BeamResult) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -7,7 +7,7 @@ Notation: `Q` queries, `N` traces a query, `K` beams (also the number of ranks),
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,8 @@ from onereason.itemic.trie import ItemTrie
 from onereason.itemic.vocabulary import ItemicVocabulary
 
 BASELINES = ("popularity", "markov")
+SEEN_BLOCK = 1024
+"""Queries from whose lists seen items are taken at once."""
 SYSTEM_OF_MODE = {"no_think": "model", "think": "think", "race": "race"}
 """Mode -> the name of its lists in tables."""
 
@@ -96,8 +98,8 @@ def extract_candidates(
 
 
 def race_candidates(trie: ItemTrie, think: Candidates, no_think: Candidates, num_beams: int) -> Candidates:
-    """Half of the ranks from thinking, then half from not thinking (`race`), each candidate once."""
-    leaves, _ = race(think.leaves, no_think.leaves, num_beams - num_beams // 2, num_beams // 2)
+    """Half of the ranks from thinking, then half from not thinking, filled up with the next ones of both (`race`)."""
+    leaves, _ = race(think.leaves, no_think.leaves, num_beams - num_beams // 2, num_beams // 2, fill=True)
     return _as_candidates(trie, leaves)
 
 
@@ -113,8 +115,7 @@ def rank_candidates(
     if seen is None:
         return expand_sids(trie, leaves, k, policy, seed)
     # A sid that is permitted may bear seen items too; ranks they would take are looked up beyond `k`.
-    spare = max((len(history) for history in seen), default=0)
-    return drop_seen(expand_sids(trie, leaves, k + spare, policy, seed), seen)[:, :k]
+    return _without_seen(lambda rows, size: expand_sids(trie, leaves[rows], size, policy, seed), k, seen)
 
 
 def drop_seen(ranked: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
@@ -128,12 +129,30 @@ def rank_baselines(
     baselines: Baselines, queries: Queries, k: int, seen: Sequence[np.ndarray] | None
 ) -> dict[str, np.ndarray]:
     """Each baseline's item indices `[Q, k]`, without the items each query has seen."""
-    spare = 0 if seen is None else max((len(history) for history in seen), default=0)
-    ranked = {
-        "popularity": baselines.rank_popular(queries.domains, k + spare),
-        "markov": baselines.rank_markov(queries.last_items, queries.domains, k + spare),
-    }
-    return ranked if seen is None else {name: drop_seen(lists, seen)[:, :k] for name, lists in ranked.items()}
+    last_items = queries.last_items
+
+    def popular(rows: slice, size: int) -> np.ndarray:
+        return baselines.rank_popular(queries.domains[rows], size)
+
+    def markov(rows: slice, size: int) -> np.ndarray:
+        return baselines.rank_markov(last_items[rows], queries.domains[rows], size)
+
+    ranked = {"popularity": popular, "markov": markov}
+    if seen is None:
+        return {name: rank(slice(None), k) for name, rank in ranked.items()}
+    return {name: _without_seen(rank, k, seen) for name, rank in ranked.items()}
+
+
+def _without_seen(rank: Callable[[slice, int], np.ndarray], k: int, seen: Sequence[np.ndarray]) -> np.ndarray:
+    """The first `k` of ranked lists without what each query has seen: `rank(rows, size)` gives longer ones.
+
+    Blocks of queries bound what is held at once: the lists are longer by the longest history of a block.
+    """
+    parts = []
+    for start in range(0, len(seen), SEEN_BLOCK):
+        rows, block = slice(start, start + SEEN_BLOCK), seen[start : start + SEEN_BLOCK]
+        parts.append(drop_seen(rank(rows, k + max(map(len, block))), block)[:, :k])
+    return np.concatenate(parts)
 
 
 # -- score and aggregate ----------------------------------------------------------------------------------------------
@@ -259,7 +278,10 @@ def _strata(queries: Queries, baselines: Baselines, domains: Sequence[str]) -> d
 def _item_details(
     items: np.ndarray, queries: Queries, cutoffs: Sequence[int], num_items: int, weights: Sequence[np.ndarray] | None
 ) -> dict[str, Any]:
-    """`pass_at_k`, `position1_pass_at_k`, `weighted_recall_at_k` where weights are given; coverage and Gini."""
+    """`pass_at_k`, `position1_pass_at_k`, `weighted_recall_at_k` where weights are given; coverage and Gini.
+
+    A weighted recall is the mean over the queries whose targets have a weight, None where none has.
+    """
     hits, _ = compute_hits(items, queries.targets)
     ranks = compute_target_ranks(items, queries.targets)
     counts = count_recommendations(items, num_items)
@@ -270,8 +292,9 @@ def _item_details(
         if weights is not None:
             weighted = np.array([w.sum() > 0 for w in weights])
             values = weighted_recall_at_k(ranks, weights, k)[weighted]
-            found[f"weighted_recall_at_{k}"] = float(values.mean()) if len(values) else 0.0
-    return found | {"coverage": coverage(counts), "gini": gini(counts)}
+            found[f"weighted_recall_at_{k}"] = float(values.mean()) if len(values) else None
+    ranks_filled = float((items >= 0).sum(1).mean())
+    return found | {"mean_list_length": ranks_filled, "coverage": coverage(counts), "gini": gini(counts)}
 
 
 def _sid_details(candidates: Candidates, queries: Queries, trie: ItemTrie, cutoffs: Sequence[int]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _details(results: Mapping[str, Any]) -> list[str]:
     details, models = results["details"], _models(results)
     keys = [k for k in details[models[0]] if k not in ("policies", "position_accuracy")]
     rows = [
-        [NAMES[name], *(f"{details[name][k]:.4f}" if k in details[name] else "" for k in keys)]
+        [NAMES[name], *(_optional(details[name][k]) if k in details[name] else "" for k in keys)]
         for name in results["systems"]
     ]
     lines = ["## More about the lists", ""]
@@ -247,7 +247,7 @@ def _cost(results: Mapping[str, Any]) -> list[str]:
         if name in cost
     ]
     lines = ["## Cost", "", *_table(["mode", "users", "seconds", "prompt tokens", "trace tokens"], rows), ""]
-    machine = cost.get("machine")
+    machine = results["machine"]
     if machine:
         lines += [
             f"Device {machine['device']}, {machine['dtype']}, {machine['processes']} process(es) of "
@@ -268,7 +268,9 @@ def _examples(results: Mapping[str, Any]) -> list[str]:
         lines += ["History, newest last:", "", *(f"- {_inline(text)}" for text in example["history"]), ""]
         lines += ["Came next:", "", *(f"- {_inline(text)}" for text in example["targets"]), ""]
         if example["trace"] is not None:
-            lines += ["Trace:", "", *(f"> {_inline(part)}" for part in example["trace"].splitlines() or [""]), ""]
+            number = results["manifest"]["config"]["num_traces"]
+            which = "Trace:" if number == 1 else f"The first of {number} traces, whose candidates are merged:"
+            lines += [which, "", *(f"> {_inline(part)}" for part in example["trace"].splitlines() or [""]), ""]
         width = max(len(found) for found in example["lists"].values())
         rows = [
             [str(rank + 1), *(_inline(found[rank]) if rank < len(found) else "" for found in example["lists"].values())]
@@ -290,14 +292,23 @@ def _protocol(results: Mapping[str, Any]) -> list[str]:
             f"Thinking: {config['num_traces']} trace(s) a query of at most {s['max_new_tokens']} tokens, temperature "
             f"{s['temperature']}, top-p {s['top_p']}, top-k {s['top_k']}; a trace that does not close is cut, counted, "
             "and answered. The beams go on from the trace. Not thinking: an empty think block.",
+            f"Candidates of several traces become one list by `{config['merge']}`.",
         ]
     if "race" in results["systems"]:
         thinking.append(
-            "Race: the first half of the ranks from thinking, then from not thinking, each item's sid once."
+            "Race: the first half of the ranks from thinking, then from not thinking, each sid once; what double ones "
+            "leave free is filled with the next of both, in turns. It costs both modes."
         )
+    if config["weight_signal"] is not None:
+        thinking.append(
+            f"Weighted recall: a target counts by its logged `{config['weight_signal']}`; the mean over the "
+            f"{results['counts']['queries_with_a_weight']:,} queries whose targets have one."
+        )
+    drawn = "all users" if config["max_users"] is None else f"{config['max_users']:,} users drawn with the seed"
     normalised = "each level's codes" if config["restricted"] else "the whole vocabulary"
     return [
-        f"Split: {split}; users without an example are counted above, never dropped silently.",
+        f"Split: {split}; {drawn}, seed {results['manifest']['seed']}; users without an example are counted above, "
+        "never dropped silently.",
         f"Prompt: {config['prompt']}, the newest {config['max_history']} items of the history.",
         "Domains: the history holds all domains interleaved; the target's domain is given to every system."
         if results["domains_told_apart"]
@@ -334,7 +345,7 @@ def _interval(difference: Mapping[str, float]) -> str:
 
 
 def _optional(value: float | None) -> str:
-    return "none to measure" if value is None else f"{value:.4f}"
+    return "none" if value is None else f"{value:.4f}"
 
 
 def _inline(text: str) -> str:

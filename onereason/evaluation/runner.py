@@ -9,7 +9,7 @@ Notation: `Q` queries, `K` beams (also the number of ranks), `N` items.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from onereason.decoding.think import SamplingConfig
 from onereason.errors import ConfigError
 from onereason.evaluation.baselines import Baselines, fit_baselines
 from onereason.evaluation.candidates import (
+    MACHINE_FILE,
     GenerationConfig,
     generate,
     load_candidates,
-    open_store,
     peak_memory_mib,
     render_prompts,
 )
@@ -50,6 +50,7 @@ from onereason.evaluation.recommendation import (
 )
 from onereason.evaluation.scores.expansion import POLICIES
 from onereason.evaluation.scores.metrics import compute_hits
+from onereason.io import read_json, write_json
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import ANY_DOMAIN
 from onereason.itemic.trie import build_catalog_trie, domain_positions
@@ -116,6 +117,10 @@ class EvaluationConfig:
         for name, value, known in (("merge", self.merge, MERGES), ("policy", self.policy, POLICIES)):
             if value not in known:
                 raise ConfigError(f"{name} {value!r} is not known; use {', '.join(known)}.")
+        if self.num_traces > 1 and self.sampling.temperature == 0:
+            raise ConfigError(
+                f"temperature 0 gives {self.num_traces} equal traces; leave --num-traces at 1 or raise --temperature."
+            )
         if self.indicators and "think" not in self.modes:
             raise ConfigError("indicators are measured on traces; pass --modes think or no_think,think.")
 
@@ -129,14 +134,14 @@ class EvaluationConfig:
         """What of it decides over the candidates."""
         return GenerationConfig(**{f.name: getattr(self, f.name) for f in fields(GenerationConfig)})
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be equal where stored candidates are used again, as JSON."""
-        drawn = {name: getattr(self, name) for name in ("split", "max_users")}
-        found = drawn | asdict(self.generation)
+    def record(self, mode: str) -> dict[str, Any]:
+        """What of it a mode's stored candidates depend on, as JSON."""
+        found = {name: getattr(self, name) for name in ("split", "max_users")} | asdict(self.generation)
         del found["batch_size"]
-        if "think" not in self.modes:
-            del found["sampling"], found["num_traces"]
+        if mode == "no_think":
+            del found["sampling"], found["num_traces"], found["indicators"]
+            if self.max_users is None:
+                del found["seed"]
         return found | {"task": TASK, "task_version": TASK_VERSION}
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,6 +193,13 @@ def build_problem(
         "items": len(catalog),
     }
     weights = None if signal is None else target_signals(queries, timelines, signal)
+    if weights is not None:
+        counts["queries_with_a_weight"] = sum(bool(w.sum() > 0) for w in weights)
+        if not counts["queries_with_a_weight"]:
+            raise ConfigError(
+                f"no target of the {config.split} split has a {config.weight_signal!r} above 0; leave out "
+                "--weight-signal or name another."
+            )
     names = [timelines.user_ids[user] for user in queries.users.tolist()]
     return Problem(queries, baselines, domains, counts, weights, names)
 
@@ -202,7 +214,10 @@ def score_candidates(
     """
     queries = problem.queries
     trie = build_catalog_trie(catalog, vocabulary, problem.baselines.popularity)
-    tables = {mode: load_candidates(folder, mode, len(queries)) for mode in config.generated_modes}
+    tables = {
+        mode: load_candidates(folder, mode, len(queries), config.num_traces if mode == "think" else 1)
+        for mode in config.generated_modes
+    }
     candidates = {
         mode: extract_candidates(table, trie, vocabulary, queries, config.num_beams, config.merge)
         for mode, table in tables.items()
@@ -229,17 +244,22 @@ def score_candidates(
         seen,
         problem.weights,
     )
-    first = lists[scores["systems"][0]].items
-    short = int((first[:, max(config.cutoffs) - 1] < 0).sum())
+    counts = problem.counts | {"sids": trie.num_leaves}
+    if seen is not None:
+        counts["targets_in_the_history"] = sum(
+            int(np.isin(target, history).sum()) for target, history in zip(queries.targets, seen, strict=True)
+        )
+    cost = {SYSTEM_OF_MODE[mode]: _cost(table, counts["users_evaluated"]) for mode, table in tables.items()}
+    if "race" in config.modes:
+        cost["race"] = {key: cost["model"][key] + cost["think"][key] for key in cost["model"]}
     return {
         "task": TASK,
         "task_version": TASK_VERSION,
-        "counts": problem.counts | {"queries_with_fewer_ranks_than_the_largest_k": short, "sids": trie.num_leaves},
+        "counts": counts,
         **scores,
         "traces": summarise_traces(tables["think"], queries, catalog) if "think" in tables else None,
-        "cost": {
-            SYSTEM_OF_MODE[mode]: _cost(table, problem.counts["users_evaluated"]) for mode, table in tables.items()
-        },
+        "cost": cost,
+        "machine": read_json(folder / MACHINE_FILE) if (folder / MACHINE_FILE).is_file() else None,
         "domains_told_apart": ANY_DOMAIN not in problem.domains,
         "examples": choose_shown(lists, tables.get("think"), problem, catalog),
     }
@@ -310,8 +330,9 @@ def summarise_traces(table: pl.DataFrame, queries: Queries, catalog: Catalog) ->
         "legality": float(np.mean(legal)) if legal else None,
         "history_validity": float(np.mean(valid)) if valid else None,
     }
-    if table["loglikelihoods"].null_count() == 0:
-        values = np.array(table["loglikelihoods"].to_list())  # [rows, 1 + cuts]
+    measured = table["loglikelihoods"].drop_nulls()
+    if len(measured):
+        values = np.array(measured.to_list())  # [rows, 1 + cuts]
         found["delta_loglikelihood"] = float((values[:, -1] - values[:, 0]).mean())
         found["loglikelihood_without_trace"] = float(values[:, 0].mean())
         found["loglikelihood_path"] = values[:, 1:].mean(0).tolist()
@@ -332,7 +353,7 @@ def _cost(table: pl.DataFrame, users: int) -> dict[str, Any]:
 
 
 def describe_machine(recommender: Recommender, processes: Processes) -> dict[str, Any]:
-    """Where and how the candidates were generated; part of `cost`."""
+    """Where and how the candidates were generated."""
     return {
         "peak_memory_mib": peak_memory_mib(recommender.model.device),
         "device": str(recommender.model.device),
@@ -350,14 +371,13 @@ def evaluate(
     folder: Path | None = None,
     processes: Processes | None = None,
     signal: np.ndarray | None = None,
-    record: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
+    prepare: Callable[[], None] | None = None,
 ) -> dict[str, Any] | None:
     """Generates what is missing in `folder` (one that is thrown away by default) and scores it.
 
     Args:
         signal: aligned with `timelines.items`; weighs targets.
-        record: what the candidates in `folder` depend on; `overwrite` replaces those of another run (`open_store`).
+        prepare: called in the main process when nothing is left to refuse, before the first candidate is written.
 
     Returns:
         the tables of `results.json` (see `recommendation.score`); None in a process that is not the main one.
@@ -368,13 +388,13 @@ def evaluate(
     processes = processes or Processes()
     problem = build_problem(recommender.catalog, timelines, split, config, recommender.max_history, signal)
     prompts = render_prompts(recommender, problem.queries, config.generated_modes, config.generation)
-    if processes.is_main and record is not None:
-        open_store(folder, record, overwrite)
+    if processes.is_main and prepare is not None:
+        prepare()
     processes.wait()
-    generate(recommender, problem.queries, prompts, config.generation, folder, processes)
+    written = generate(recommender, problem.queries, prompts, config.generation, folder, processes)
+    if processes.is_main and (written or not (folder / MACHINE_FILE).is_file()):
+        write_json(folder / MACHINE_FILE, describe_machine(recommender, processes))
     processes.wait()
     if not processes.is_main:
         return None
-    results = score_candidates(problem, recommender.catalog, recommender.vocabulary, config, folder)
-    results["cost"] |= {"machine": describe_machine(recommender, processes)}
-    return results
+    return score_candidates(problem, recommender.catalog, recommender.vocabulary, config, folder)

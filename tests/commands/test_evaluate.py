@@ -154,7 +154,7 @@ def test_counts_and_manifest(world, results):
     assert manifest["inputs"]["model.safetensors"] == hash_file(world.model / "model.safetensors")
     assert manifest["inputs"]["interactions.parquet"] == hash_file(world.data / "interactions.parquet")
     assert (manifest["seed"], manifest["config"]["prompt"], manifest["config"]["max_history"]) == (0, "plain", 50)
-    assert found["cost"]["model"]["seconds"] > 0 and found["cost"]["machine"]["peak_memory_mib"] > 0
+    assert found["cost"]["model"]["seconds"] > 0 and found["machine"]["peak_memory_mib"] > 0
 
 
 def test_report_and_plots_stand_beside_the_results(results):
@@ -226,7 +226,7 @@ def test_prompt_defaults_come_from_the_model_folder(world, tmp_path):
 def test_chat_prompts_and_bfloat16_run(world, tmp_path):
     out = tmp_path / "results.json"
     assert evaluate(world, out, "--prompt", "chat", "--dtype", "bfloat16", "--max-users", "5") == 0
-    assert read_json(out)["cost"]["machine"]["dtype"] == "bfloat16"
+    assert read_json(out)["machine"]["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
@@ -234,7 +234,7 @@ def test_dtype_auto_follows_the_hardware(world, tmp_path, monkeypatch, fast, exp
     monkeypatch.setattr("onereason.model.precision.has_fast_bfloat16", lambda: fast)
     out = tmp_path / "results.json"
     assert evaluate(world, out, "--dtype", "auto", "--max-users", "5") == 0
-    assert read_json(out)["cost"]["machine"]["dtype"] == expected
+    assert read_json(out)["machine"]["dtype"] == expected
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -82,7 +83,8 @@ def test_race_and_merge_equal_plain_loops(world, finished):
                 place.setdefault(sid, n * BEAMS + k)
         merged = sorted(mass, key=lambda s: (-mass[s], place[s]))[:BEAMS]
         alone = sids(plain.row(query, named=True))
-        both = list(dict.fromkeys([*merged[:3], *alone[:3]]))
+        rest = [sid for pair in itertools.zip_longest(merged[3:], alone[3:]) for sid in pair if sid is not None]
+        both = list(dict.fromkeys([*merged[:3], *alone[:3], *rest]))[:BEAMS]
         for system, found in (("model", alone), ("think", merged), ("race", both)):
             items = [
                 item
@@ -139,7 +141,7 @@ def test_a_killed_run_goes_on_where_it_stopped(world, finished, tmp_path, monkey
     monkeypatch.setattr(Recommender, "search", interrupted)
     assert evaluate(world, out, "--indicators") == 130
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "candidates").iterdir()}
-    assert sorted(before) == [*(f"no_think-{n:05d}.parquet" for n in range(5)), "run.json"]
+    assert sorted(before) == [*(f"no_think-{n:05d}.parquet" for n in range(5)), "no_think.json", "think.json"]
     monkeypatch.undo()
     assert evaluate(world, out, "--indicators") == 0
     assert before.items() <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "candidates").iterdir()}.items()
@@ -156,6 +158,9 @@ def test_rescoring_reads_no_weights_and_gives_the_same(world, finished, tmp_path
     out.unlink()
     assert evaluate(bare, out, "--indicators", "--rescore") == 0
     assert scores_of(out) == expected
+    before, after = read_json(finished), read_json(out)
+    assert after["machine"] == before["machine"] and after["cost"] == before["cost"]
+    assert after["manifest"]["inputs"] == before["manifest"]["inputs"]  # the weights' hash too
     assert evaluate(bare, out, "--indicators", "--rescore", "--policy", "most_popular", "--merge", "max") == 0
     found = read_json(out)
     expected_policy = found["details"]["model"]["policies"]["most_popular"]
@@ -178,7 +183,7 @@ def test_two_processes_equal_one(world, finished, tmp_path, repository):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("report:") == 1  # one process speaks
-    assert read_json(tmp_path / "results.json")["cost"]["machine"]["processes"] == 2
+    assert read_json(tmp_path / "results.json")["machine"]["processes"] == 2
     for mode in ("no_think", "think"):
         assert candidates_of(tmp_path / "results.json", mode).equals(candidates_of(finished, mode))
     assert scores_of(tmp_path / "results.json") == scores_of(finished)
@@ -243,18 +248,90 @@ def test_bad_modes_are_named(world, tmp_path, capsys):
 
 
 def test_candidates_of_another_run_are_not_mixed_in(world, finished, tmp_path, capsys):
+    shutil.copytree(finished.parent / "candidates", tmp_path / "candidates")
+    out, store = tmp_path / "results.json", tmp_path / "candidates"
+    error = refused(capsys, world, out, "--indicators", "--seed", "3", modes=THINK)
+    assert "holds candidates of another run in mode think (seed differ)" in error
+    other = type(world)(world.data, tmp_path / "model", world.sequences, world.catalog, world.vocabulary)
+    shutil.copytree(world.model, other.model)
+    template = other.model / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "helper"))
+    error = refused(capsys, other, out, "--indicators", modes=THINK)
+    assert "in mode no_think (hash of chat_template.jinja differ)" in error
+    error = refused(capsys, world, out, "--rescore", "--num-beams", "7", modes=THINK)
+    assert "(mode no_think) were generated with other num_beams" in error
+    error = refused(capsys, world, out, "--rescore", "--indicators", "--max-history", "9", modes=THINK)
+    assert "were generated with other max_history" in error
+    (store / "think-00003.parquet").unlink()
+    error = refused(capsys, world, out, "--rescore", "--indicators", modes=THINK)
+    assert "lacks 4 of 60 lists of candidates in mode 'think', and holds 0 too many" in error
+    (store / "think-00003.parquet").write_bytes(b"PAR1")
+    error = refused(capsys, world, out, "--rescore", "--indicators", modes=THINK)
+    assert "think-00003.parquet cannot be read as candidates (1 broken file(s))" in error
+    (store / "think.json").write_text("[]")
+    error = refused(capsys, world, out, "--rescore", "--indicators", modes=THINK)
+    assert "think.json is malformed: expected an object, got list" in error
+    (store / "think.json").unlink()
+    error = refused(capsys, world, out, "--indicators", modes=THINK)
+    assert "holds candidates without think.json" in error
+    error = refused(capsys, world, tmp_path / "new.json", "--rescore", modes=THINK)
+    assert "record of stored candidates" in error
+    (tmp_path / "file_candidates").write_text("mine")
+    assert "is no folder" in refused(capsys, world, tmp_path / "file.json", modes=THINK)
+
+
+def test_a_broken_chunk_is_generated_again(world, finished, tmp_path):
+    shutil.copytree(finished.parent / "candidates", tmp_path / "candidates")
+    (tmp_path / "candidates" / "think-00003.parquet").write_bytes(b"PAR1")
+    assert evaluate(world, tmp_path / "results.json", "--indicators") == 0
+    assert scores_of(tmp_path / "results.json") == scores_of(finished)
+
+
+def test_overwriting_drops_results_before_candidates(world, finished, tmp_path, monkeypatch):
     shutil.copytree(finished.parent, tmp_path / "run")
     out = tmp_path / "run" / "results.json"
-    out.unlink()
-    (tmp_path / "run" / "report.md").unlink()
-    for plot in (tmp_path / "run").glob("*.png"):
-        plot.unlink()
-    error = refused(capsys, world, out, "--indicators", "--seed", "3", modes=THINK)
-    assert "holds the candidates of another run (seed differ)" in error
-    error = refused(capsys, world, out, "--rescore", "--num-beams", "7", modes=THINK)
-    assert "were generated with other indicators, num_beams" in error
-    (tmp_path / "run" / "candidates" / "think-00003.parquet").unlink()
-    error = refused(capsys, world, out, "--rescore", "--indicators", modes=THINK)
-    assert "holds candidates of 28 of 30 queries in mode 'think'" in error
-    error = refused(capsys, world, tmp_path / "new.json", "--rescore", modes=THINK)
-    assert "record of an evaluation" in error
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recommender, "search", interrupted)
+    assert evaluate(world, out, "--indicators", "--overwrite") == 130
+    left = {path.name for path in out.parent.rglob("*") if path.is_file()}
+    assert left == {"no_think.json", "think.json"}
+    monkeypatch.undo()
+    assert evaluate(world, out, "--indicators") == 0  # nothing is in the way: it goes on
+    assert scores_of(out) == scores_of(finished)
+
+
+def test_who_has_met_every_item_gets_an_empty_list(world, tmp_path):
+    """User u00 has met all eight products before the last one."""
+    dataset = load_dataset(world.data)
+    products = [f"i{n:02d}" for n in range(0, 24, 3)]
+    rows = [("u00", item, 100 + time, "click", "prod") for time, item in enumerate([*products, products[0]])]
+    names = ["user_id", "item_id", "timestamp", "action", "domain"]
+    more = pl.DataFrame(rows, schema=dataset.interactions.select(names).schema, orient="row")
+    interactions = pl.concat([dataset.interactions, more], how="diagonal").sort("user_id", "timestamp")
+    save_dataset(type(dataset)(dataset.items, interactions, {}), tmp_path / "data")
+    other = type(world)(tmp_path / "data", world.model, {}, world.catalog, world.vocabulary)
+    out = tmp_path / "results.json"
+    assert evaluate(other, out, "--exclude-seen", "--indicators") == 0
+    for mode, num_lists in (("no_think", 1), ("think", 2)):
+        table = candidates_of(out, mode)
+        assert table.filter(pl.col("scores").list.len() == 0)["query"].to_list() == [0] * num_lists
+    found = read_json(out)
+    assert found["counts"]["targets_in_the_history"] >= 1
+    assert found["counts"]["users_evaluated"] == 30
+
+
+def test_temperature_0_and_several_traces_are_refused(world, tmp_path, capsys):
+    asked = ("--modes", "think", "--num-traces", "3", "--temperature", "0")
+    assert "temperature 0 gives 3 equal traces" in refused(capsys, world, tmp_path / "results.json", *asked)
+
+
+def test_a_signal_that_no_target_has_is_refused(world, tmp_path, capsys):
+    dataset = load_dataset(world.data)
+    interactions = dataset.interactions.with_columns(signal_like=pl.lit(None, pl.Float32))
+    save_dataset(type(dataset)(dataset.items, interactions, {}), tmp_path / "data")
+    other = type(world)(tmp_path / "data", world.model, {}, world.catalog, world.vocabulary)
+    error = refused(capsys, other, tmp_path / "results.json", "--weight-signal", "like")
+    assert "no target of the test split has a 'like' above 0" in error

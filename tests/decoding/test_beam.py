@@ -240,3 +240,16 @@ def test_roots_given_twice_and_filters_of_another_trie_are_refused(model):
     other = build_filter(build_trie(tokens), deny=[[0]])
     with pytest.raises(ConfigError, match="was built for another trie"):
         beam_search(model, trie, torch.tensor([0]), *prompt, 2, node_filter=other)
+
+
+def test_roots_that_are_none_are_refused(model):
+    trie = build_trie(make_items(3, 12), np.arange(12) % 2, ("a", "b"), begin_ids=[1, 2])
+    prompt = left_pad([[5, 6]])
+    for roots, message in (
+        (torch.tensor([0, 1]), "1 prompts need as many roots"),
+        (torch.tensor([2]), r"positions of the trie's 2 domains \(a, b\), got \[2\]"),
+        (torch.tensor([-1]), "positions of the trie's 2 domains"),
+        (torch.tensor([[-1, -1]]), "is all -1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            beam_search(model, trie, roots, *prompt, 2)

@@ -199,3 +199,11 @@ def test_a_race_takes_no_more_than_there_are():
         race(lists, lists, 5, 2)
     with pytest.raises(ConfigError, match="takes -1 of the second search's 4 candidates"):
         race(lists, lists, 2, -1)
+
+
+def test_a_filled_race_takes_the_next_of_both_in_turns():
+    think, plain = np.array([[1, 2, 3, 4, 9]]), np.array([[1, 2, 5, 3, -1]])
+    # 1 2 3 from thinking, 1 2 5 from not thinking: 1 and 2 leave two places free; then 4, 3 (again), 9 in turns
+    leaves, source = race(think, plain, 3, 3, fill=True)
+    assert leaves.tolist() == [[1, 2, 3, 5, 4, 9]] and source.tolist() == [[0, 0, 0, 1, 0, 0]]
+    assert race(think, plain, 3, 3)[0].tolist() == [[1, 2, 3, 5, -1, -1]]

@@ -230,3 +230,14 @@ def test_what_cannot_be_is_named():
     bare: ItemTrie = build_trie(ITEMS)
     with pytest.raises(ConfigError, match="without begin tokens, items cannot be told from text; give prompt_length"):
         TrieLogitsProcessor(bare)
+
+
+def test_roots_and_prompts_that_do_not_fit_are_refused():
+    trie = build_trie(np.array([[40, 50], [41, 51]]), np.array([0, 1]), ("a", "b"), begin_ids=[1, 2])
+    with pytest.raises(ConfigError, match=r"positions of the trie's 2 domains \(a, b\), got \[7\]"):
+        TrieLogitsProcessor(trie, prompt_length=2, roots=torch.tensor([7]))
+    two = TrieLogitsProcessor(trie, prompt_length=2, roots=torch.tensor([0, 1]))
+    with pytest.raises(ConfigError, match="1 rows cannot be shared among 2 roots"):
+        two(torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 60))
+    with pytest.raises(ConfigError, match=r"prompt_length \(2\) exceeds the 1 tokens"):
+        two(torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 60))

@@ -146,9 +146,9 @@ def test_draws_follow_the_distribution(config):
     ("changes", "match"),
     [
         ({"max_new_tokens": 0}, "thinking budget must be at least 1 token, got 0"),
-        ({"temperature": -0.1}, "temperature must be a number from 0, got -0.1"),
-        ({"temperature": float("nan")}, "temperature must be a number from 0, got nan"),
-        ({"temperature": float("inf")}, "temperature must be a number from 0, got inf"),
+        ({"temperature": -0.1}, "temperature must be 0 or a number from 0.001, got -0.1"),
+        ({"temperature": float("nan")}, "temperature must be 0 or a number from 0.001, got nan"),
+        ({"temperature": float("inf")}, "temperature must be 0 or a number from 0.001, got inf"),
         ({"top_k": -1}, "top_k must be at least 0"),
         ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0.0"),
         ({"top_p": 1.1}, r"top_p must lie in \(0, 1\], got 1.1"),
@@ -303,7 +303,7 @@ def test_requests_for_traces_that_cannot_be_are_named(model):
         sample_traces(model, stems, [[1, 2], [3], [4, 5]], CLOSE)
     with pytest.raises(ConfigError, match=r"expected 2 seeds for each of 3 prompts, got \[2\]"):
         sample_traces(model, stems, [[1, 2]], CLOSE)
-    with pytest.raises(ConfigError, match=r"has 9 tokens; with 56 tokens of thought behind it.*\(64\)"):
+    with pytest.raises(ConfigError, match=r"has 9 tokens; with 56 tokens of thought and answer behind it.*\(64\)"):
         sample_traces(model, stems, [[1, 2]] * 3, CLOSE, config=SamplingConfig(max_new_tokens=56))
     broken = make_model()
     with torch.no_grad():

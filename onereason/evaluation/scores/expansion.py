@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onereason.decoding.merging import find_repeats
 from onereason.itemic.trie import ItemTrie
 
 POLICIES = ("most_popular", "random", "all", "split_by_rank")
@@ -49,7 +50,7 @@ def expand_sids(trie: ItemTrie, leaves: np.ndarray, k: int, policy: str = "all",
     sizes = np.where(position >= 0, trie.leaf_start[np.maximum(position, 0) + 1] - low, 0)
     items = np.append(trie.leaf_items, -1).astype(np.int64)
     low, sizes = np.where(position >= 0, low, len(items) - 1), np.where(position >= 0, sizes, 1)  # a gap bears item -1
-    sizes = np.where(_repeated(position), 0, sizes)
+    sizes = np.where(find_repeats(position), 0, sizes)
 
     if policy == "all":
         return _one_after_another(items, low, sizes, k)
@@ -58,17 +59,6 @@ def expand_sids(trie: ItemTrie, leaves: np.ndarray, k: int, policy: str = "all",
     if policy == "random":
         low = low + np.random.default_rng(seed).integers(0, np.maximum(sizes, 1))
     return _one_after_another(items, low, np.minimum(sizes, 1), k)
-
-
-def _repeated(position: np.ndarray) -> np.ndarray:
-    """Bool `[E, K]`: True on a sid that stands earlier in its row."""
-    order = np.argsort(position, axis=1, kind="stable")  # equal sids stay in the order of their beams
-    ordered = np.take_along_axis(position, order, axis=1)
-    again = np.zeros(position.shape, bool)
-    again[:, 1:] = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    repeated = np.empty_like(again)
-    np.put_along_axis(repeated, order, again, axis=1)
-    return repeated
 
 
 def _one_after_another(items: np.ndarray, low: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
