@@ -67,7 +67,7 @@ def layer_tables(results: Mapping[str, Any], intervals: bool = True) -> Iterator
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Why values are missing: a line a metric and reason."""
     missing = [
-        f"{name} {metric}: {found['reason']}"
+        f"{name} {metric}: {found['reason'].rstrip('.')}"
         for name, table in results["tasks"].items()
         for mode in table["modes"].values()
         for metric, found in mode["metrics"].items()
