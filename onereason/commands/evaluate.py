@@ -294,7 +294,7 @@ def print_results(results: dict, report: Path) -> None:
     from rich.table import Table
 
     from onereason.evaluation.plots import metric_title
-    from onereason.evaluation.report import NAMES, metric_names, system_rows
+    from onereason.evaluation.report import NAMES, metric_names, shown_metrics, system_rows
 
     names = shown_metrics(metric_names(results))
     counts, cost = results["counts"], results["cost"]
@@ -330,14 +330,3 @@ def print_results(results: dict, report: Path) -> None:
     if results["machine"]:
         console.print(f"peak memory {results['machine']['peak_memory_mib']:,.0f} MiB", highlight=False)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
-
-
-def shown_metrics(names: list[str], most: int = 5) -> list[str]:
-    """Those metrics that fit a terminal: of the largest cut-offs where there are many."""
-    while len(names) > most:
-        smallest = min(int(name.rpartition("_")[2]) for name in names)
-        left = [name for name in names if int(name.rpartition("_")[2]) != smallest]
-        if not left:
-            return names
-        names = left
-    return names

@@ -96,6 +96,18 @@ def metric_names(results: Mapping[str, Any]) -> list[str]:
     return list(results["metrics"][results["systems"][0]]["item"])
 
 
+def shown_metrics(names: Sequence[str], most: int = 5) -> list[str]:
+    """Those metrics that fit a narrow table: of the largest cut-offs where there are many."""
+    shown = list(names)
+    while len(shown) > most:
+        smallest = min(int(name.rpartition("_")[2]) for name in shown)
+        left = [name for name in shown if int(name.rpartition("_")[2]) != smallest]
+        if not left:
+            break
+        shown = left
+    return shown
+
+
 def system_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
     """The main table's rows: name -> metrics; all systems at item level, then the model at sid level."""
     metrics = results["metrics"]
@@ -107,6 +119,7 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
     """The report as Markdown."""
     counts, config = results["counts"], results["manifest"]["config"]
     names, difference = metric_names(results), results["difference"]
+    shown = shown_metrics(names)
     lines = [
         f"# Recommendation: {config['split']} split",
         "",
@@ -125,7 +138,7 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
     ]
     for key, (column, title) in STRATA.items():
         if results[key]:
-            lines += [f"## {title}", "", *_group_table(results, results[key], column, names), ""]
+            lines += [f"## {title}", "", *_group_table(results, results[key], column, shown), ""]
         if key == "by_domain" and results[key]:
             lines += [
                 "A query's domain is given: the model's begin token is forced, and the baselines rank that domain.",
@@ -224,7 +237,7 @@ def _details(results: Mapping[str, Any]) -> list[str]:
         "Sids become items by a policy:",
         "",
     ]
-    names = metric_names(results)
+    names = shown_metrics(metric_names(results))
     policies = [
         [NAMES[name], policy, *_values(metrics, names)]
         for name in models
