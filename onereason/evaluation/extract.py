@@ -1,7 +1,7 @@
-"""Generated text -> what is scored: items, JSON, citations.
+"""Generated text -> what is scored: JSON, citations.
 
 Generating, extracting, scoring and aggregating are four steps, so that an answer that cannot be read is told apart from
-one that is wrong: it scores as a miss, and is counted by its reason.
+one that is wrong: it scores as a miss, and is counted apart.
 
 Notation: `L` levels.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,55 +19,10 @@ from onereason.data.chat import parse_answer
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import ItemicFormat
 
-FAILURES = ("open_think", "malformed_item", "no_item")
-"""Why no item can be read: the think block never closes, patterns are broken, or there is none."""
-
 CitedItem = tuple[str, tuple[int, ...]]
 """An item as text names it: domain and codes `[L]`."""
 
 _FENCE = "```"
-
-
-# -- items ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What a generated turn holds.
-
-    Attributes:
-        closed: False where a think block is opened and never closed, so that there is no answer.
-        think: the trace, None where there is none.
-        answer: what follows it.
-        items: `(domain, codes)` of every whole pattern in the answer, in order, as often as it stands there.
-        num_malformed: runs of itemic tokens in the answer that are no whole pattern.
-    """
-
-    closed: bool
-    think: str | None
-    answer: str
-    items: tuple[CitedItem, ...]
-    num_malformed: int
-
-    @property
-    def failure(self) -> str | None:
-        """One of `FAILURES` where no item can be read (a miss, counted apart), else None."""
-        if self.items:
-            return None
-        if not self.closed:
-            return "open_think"
-        return "malformed_item" if self.num_malformed else "no_item"
-
-
-def extract_items(text: str, format: ItemicFormat) -> Extraction:
-    """The items of a generated turn's answer; patterns in the trace do not count.
-
-    Where the prompt ends on a begin token (two-stage generation), give the text with that token in front.
-    """
-    turn = parse_answer(text)
-    found = format.parse(turn.answer)
-    items = tuple((item.domain, item.codes) for item in found.items)
-    return Extraction(turn.closed, turn.think, turn.answer, items, found.num_malformed)
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Generated text taken apart: items, JSON, citations."""
+"""Generated text taken apart: JSON, citations."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from onereason.evaluation.extract import (
-    FAILURES,
-    Extraction,
     extract_cited_items,
-    extract_items,
     extract_json,
     extract_selection,
     history_validity,
@@ -23,43 +20,6 @@ V1, V2 = "<|video_begin|><s_a_1><s_b_2><s_c_3>", "<|video_begin|><s_a_4><s_b_5><
 AD = "<|ad_begin|><s_a_1><s_b_2><s_c_3>"
 BROKEN = "<|video_begin|><s_a_1><s_c_3>"
 VIDEO1, VIDEO2 = ("video", (1, 2, 3)), ("video", (4, 5, 6))
-
-
-def test_items_of_the_answer_only():
-    found = extract_items(f"<think>\n{V2} then {BROKEN}\n</think>\n\nNext: {V1} or {AD}.<|im_end|>{V2}", FORMAT)
-    assert found == Extraction(
-        closed=True,
-        think=f"{V2} then {BROKEN}",
-        answer=f"Next: {V1} or {AD}.",
-        items=(VIDEO1, ("ad", (1, 2, 3))),
-        num_malformed=0,
-    )
-    assert found.failure is None
-
-
-@pytest.mark.parametrize(
-    ("text", "items", "num_malformed", "failure"),
-    [
-        (f"<think>\n\n</think>\n\n{V1}{V1}", (VIDEO1, VIDEO1), 0, None),
-        (f"{BROKEN} {V2}", (VIDEO2,), 1, None),  # one can be read
-        (f"<think>\n\n</think>\n\n{BROKEN}", (), 1, "malformed_item"),
-        ("<s_a_1><s_b_2><s_c_3>", (), 1, "malformed_item"),  # no begin token
-        ("<|video_begin|><s_a_1><s_b_9000><s_c_3>", (), 1, "malformed_item"),  # no such code
-        ("I cannot say.", (), 0, "no_item"),
-        ("", (), 0, "no_item"),
-        (f"<think>\nmaybe {V1}", (), 0, "open_think"),
-    ],
-)
-def test_answers_that_cannot_be_read_have_a_reason(text, items, num_malformed, failure):
-    found = extract_items(text, FORMAT)
-    assert (found.items, found.num_malformed, found.failure) == (items, num_malformed, failure)
-    assert failure is None or failure in FAILURES
-    assert found.closed == (failure != "open_think")
-
-
-def test_a_format_without_begin_tokens():
-    found = extract_items("</think><a_12><b_34><c_56>", PRESETS["minionerec"])
-    assert found.items == (("*", (12, 34, 56)),) and found.think is None and found.closed
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------

@@ -46,25 +46,6 @@ def text_similarity(true: str, generated: str) -> float:
     return (token_f1(true, generated) + rouge_l_f1(true, generated)) / 2
 
 
-def chrf(true: str, generated: str, order: int = 6, beta: float = 2.0) -> float:
-    """Character n-gram F-score in 0 .. 1 (Popović 2015, "chrF"); it needs no tokens, so it suits any script.
-
-    `(1 + beta^2) p r / (beta^2 p + r)` of the mean clipped n-gram precision and recall over `n = 1 .. order`, without
-    white space. Lengths `n` that either text is too short for are left out, as in sacreBLEU.
-    """
-    wanted, found = "".join(true.split()), "".join(generated.split())
-    orders = range(1, min(order, len(wanted), len(found)) + 1)
-    if not orders:
-        return 0.0
-    precision = recall = 0.0
-    for n in orders:
-        both = (_ngrams(wanted, n) & _ngrams(found, n)).total()
-        precision += both / (len(found) - n + 1) / len(orders)
-        recall += both / (len(wanted) - n + 1) / len(orders)
-    weighted = beta**2 * precision + recall
-    return (1 + beta**2) * precision * recall / weighted if weighted > 0 else 0.0
-
-
 def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence, by bit-parallel rows (Hyyrö 2004): `m` steps on `n`-bit integers."""
     where: dict[str, int] = {}
@@ -80,10 +61,6 @@ def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
 
 def _overlap_f1(both: int, num_true: int, num_generated: int) -> float:
     return harmonic_mean(both / max(num_generated, 1), both / max(num_true, 1))
-
-
-def _ngrams(text: str, n: int) -> Counter[str]:
-    return Counter(text[i : i + n] for i in range(len(text) - n + 1))
 
 
 # -- exact match ----------------------------------------------------------------------------------------------------
@@ -125,18 +102,6 @@ def extract_number(text: str) -> Decimal | None:
         if numbers:
             return numbers[-1]
     return None
-
-
-def number_match(true: str, generated: str) -> bool:
-    """Whether both texts end on the same number (`42`, `42.0` and `$42` are one), by `extract_number`.
-
-    Raises:
-        ValueError: the true text has no number.
-    """
-    wanted = extract_number(true)
-    if wanted is None:
-        raise ValueError(f"true answer {true!r} has no number; give one such as '#### 42'.")
-    return extract_number(generated) == wanted
 
 
 def _find_numbers(text: str) -> list[Decimal]:
