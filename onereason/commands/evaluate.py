@@ -91,8 +91,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
-        default="float32",
-        help="auto: bfloat16 where the hardware has it",
+        help="auto: bfloat16 where the hardware has it (default: float32)",
     )
 
 
@@ -185,7 +184,7 @@ def run(args: argparse.Namespace) -> int | None:
         stored = {mode: read_record(paths.candidates, mode) for mode in modes}
         for mode, record in stored.items():
             given = config.record(mode) | asked | _hashes(files)
-            given |= {key: value for key, value in how.items() if getattr(args, key) not in (None, "float32")}
+            given |= {key: value for key, value in how.items() if getattr(args, key) is not None}
             different = differing_keys({key: record.get(key) for key in given}, given)
             if different:
                 raise ConfigError(
@@ -251,7 +250,9 @@ def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict
     recorded = read_prompt_settings(args.model)
     style = args.prompt or recorded.get("style", DEFAULT_STYLE)
     max_history = args.max_history or recorded.get("max_history", DEFAULT_MAX_HISTORY)
-    dtype = ("bfloat16" if has_fast_bfloat16() else "float32") if args.dtype == "auto" else args.dtype
+    dtype = args.dtype or "float32"
+    if dtype == "auto":
+        dtype = "bfloat16" if has_fast_bfloat16() else "float32"
     if "think" in config.modes:
         if style == "plain":
             raise ConfigError(
@@ -259,8 +260,14 @@ def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict
                 "--modes no_think."
             )
         tokenizer = load_tokenizer_folder(args.model).tokenizer
-        rows = read_json(args.model / CONFIG_FILE, "model configuration").get("vocab_size", len(tokenizer))
-        load_think_ids(tokenizer, rows)
+        model_config = read_json(args.model / CONFIG_FILE, "model configuration")
+        load_think_ids(tokenizer, model_config.get("vocab_size", len(tokenizer)))
+        limit = model_config.get("max_position_embeddings")
+        if limit is not None and args.think_budget >= limit:
+            raise ConfigError(
+                f"--think-budget {args.think_budget} exceeds the model's max_position_embeddings ({limit}), prompt and "
+                "answer not counted; lower it."
+            )
     return {"prompt": style, "max_history": max_history, "dtype": dtype}
 
 

@@ -212,9 +212,7 @@ class _Scorer:
             row, child = self.tables.expand(nodes[part].flatten().clamp(min=0), counts[part].flatten())
             kept_counts = counts[part]
             if self.allowed is not None:
-                prompt = torch.div(
-                    start + torch.div(row, live, rounding_mode="floor"), self.num_stems, rounding_mode="floor"
-                )
+                prompt = (start + row // live) // self.num_stems
                 permitted = self.allowed.permitted(prompt, child)
                 row, child = row[permitted], child[permitted]
                 kept_counts = torch.bincount(row, minlength=kept_counts.numel()).view_as(kept_counts)

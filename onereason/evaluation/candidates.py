@@ -10,8 +10,8 @@ Notation: `Q` queries, `K` beams, `N` traces a query, `L` levels.
 from __future__ import annotations
 
 import math
+import re
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from onereason.data.prompts import MODES
 from onereason.decoding.beam import BeamResult
 from onereason.decoding.recommender import Recommender
 from onereason.decoding.stems import check_prompt_lengths
@@ -38,6 +37,8 @@ from onereason.itemic.filters import NodeFilter, build_filter
 
 MACHINE_FILE = "machine.json"
 """Where and how the stored candidates were generated."""
+_OURS = re.compile(rf"\.?({'|'.join(MODES)})(-\d+\.parquet|\.json)(\..+)?|\.?{re.escape(MACHINE_FILE)}(\..+)?")
+"""Names of the folder's files, and of the temporary ones a killed run leaves."""
 MAX_CHUNK, MIN_CHUNKS = 512, 16
 """Queries a file at most, and files a mode at least: what a killed run loses, and what a process takes at a time."""
 SCHEMA: dict[str, Any] = {
@@ -97,7 +98,14 @@ def check_store(folder: Path, records: Mapping[str, Mapping[str, Any]], overwrit
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is no folder; choose another --out or move it away.")
-    if overwrite or not folder.exists():
+    if not folder.exists():
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+    if foreign:
+        raise StorageError(
+            f"{folder} holds {foreign[0]!r}, which no evaluation wrote; choose another --out or move it away."
+        )
+    if overwrite:
         return
     for mode, record in records.items():
         path = record_path(folder, mode)
@@ -116,9 +124,10 @@ def check_store(folder: Path, records: Mapping[str, Mapping[str, Any]], overwrit
 def open_store(folder: Path, records: Mapping[str, Mapping[str, Any]], overwrite: bool) -> None:
     """Makes the folder of the candidates, or goes on with one of an equal run (see `check_store`)."""
     check_store(folder, records, overwrite)
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for path in folder.iterdir():  # all ours, as checked
+            path.unlink()
     for mode, record in records.items():
         if not record_path(folder, mode).is_file():
             write_json(record_path(folder, mode), record)
@@ -174,15 +183,13 @@ def generate(
     Returns:
         how many chunks were written.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console, quiet = Console(stderr=True), not sys.stderr.isatty() or not processes.is_main
     written = 0
     for mode, prompts in prompts_of_mode.items():
         lengths = np.array([len(prompt) for prompt in prompts])
         order = np.argsort(-lengths, kind="stable")  # of like lengths, so little is padding; the longest first
         mine = processes.share(list(_chunks(folder, mode, order)))
-        missing = [(path, rows) for path, rows in mine if not _is_whole(path)]
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet, transient=True) as progress:
+        missing = [(path, rows) for path, rows in mine if _read_chunk(path) is None]
+        with processes.progress() as progress:
             total = sum(len(rows) for _, rows in mine)
             bar = progress.add_task(mode, total=total, completed=total - sum(len(rows) for _, rows in missing))
             for path, rows in missing:
@@ -206,13 +213,14 @@ def load_candidates(folder: Path, mode: str, num_queries: int, num_traces: int =
     paths = sorted(folder.glob(f"{mode}-*.parquet"))
     if not paths:
         raise DataError(f"{folder} holds no candidates of mode {mode!r}; run the evaluation without --rescore first.")
-    broken = [path.name for path in paths if not _is_whole(path)]
+    chunks = {path.name: _read_chunk(path) for path in paths}
+    broken = [name for name, chunk in chunks.items() if chunk is None]
     if broken:
         raise DataError(
             f"{folder / broken[0]} cannot be read as candidates ({len(broken)} broken file(s)); run the evaluation "
             "again without --rescore: it generates them anew."
         )
-    table = pl.concat([pl.read_parquet(path) for path in paths]).sort("query", "trace")
+    table = pl.concat([chunk for chunk in chunks.values() if chunk is not None]).sort("query", "trace")
     expected = pl.DataFrame(
         {
             "query": np.repeat(np.arange(num_queries), num_traces),
@@ -229,19 +237,19 @@ def load_candidates(folder: Path, mode: str, num_queries: int, num_traces: int =
     return table
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a chunk is there and has the columns and list lengths this version writes."""
+def _read_chunk(path: Path) -> pl.DataFrame | None:
+    """A chunk; None where there is none with the columns and list lengths this version writes."""
     if not path.is_file():
-        return False
+        return None
     try:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError):
-        return False
+        return None
     if dict(table.schema) != SCHEMA:
-        return False
+        return None
     codes, scores = table["codes"].list.len(), table["scores"].list.len()
     levels = int(codes.sum()) // max(int(scores.sum()), 1)
-    return bool((codes == scores * levels).all())
+    return table if (codes == scores * levels).all() else None
 
 
 def peak_memory_mib(device: torch.device | str = "cpu") -> float:

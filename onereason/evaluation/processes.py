@@ -7,10 +7,14 @@ all they exchange is the word that they are done.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Part = TypeVar("Part")
 
@@ -33,6 +37,19 @@ class Processes:
     def share(self, parts: Sequence[Part]) -> list[Part]:
         """The parts this process takes."""
         return list(parts[self.rank :: self.world])
+
+    def progress(self) -> Progress:
+        """A bar on stderr, shown by the main process where stderr is a terminal."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not (self.is_main and sys.stderr.isatty()),
+            transient=True,
+        )
 
     def wait(self) -> None:
         """Returns when every process has come here."""

@@ -240,9 +240,10 @@ def test_bad_modes_are_named(world, tmp_path, capsys):
     assert "top_p must lie in (0, 1], got 0.0" in refused(capsys, world, out, "--top-p", "0")
     plain = ("--modes", "think", "--prompt", "plain", "--think-budget", "5")
     assert "has no think block" in refused(capsys, world, out, *plain)
-    assert "exceeds the model's max_position_embeddings" in refused(
-        capsys, world, out, "--modes", "think", "--think-budget", "100000"
-    )
+    limit = read_json(world.model / "config.json")["max_position_embeddings"]
+    for budget in (limit, limit - 1):  # beyond the model's positions by itself, and with the prompts
+        error = refused(capsys, world, out, "--modes", "think", "--think-budget", str(budget))
+        assert "exceeds the model's max_position_embeddings" in error and "lower" in error
     assert "have no signal 'likes'; they have none" in refused(capsys, world, out, "--weight-signal", "likes")
     assert list(tmp_path.iterdir()) == []
 
@@ -262,6 +263,8 @@ def test_candidates_of_another_run_are_not_mixed_in(world, finished, tmp_path, c
     assert "(mode no_think) were generated with other num_beams" in error
     error = refused(capsys, world, out, "--rescore", "--indicators", "--max-history", "9", modes=THINK)
     assert "were generated with other max_history" in error
+    error = refused(capsys, world, out, "--rescore", "--indicators", "--dtype", "bfloat16", modes=THINK)
+    assert "were generated with other dtype" in error
     (store / "think-00003.parquet").unlink()
     error = refused(capsys, world, out, "--rescore", "--indicators", modes=THINK)
     assert "lacks 4 of 60 lists of candidates in mode 'think', and holds 0 too many" in error
@@ -278,6 +281,15 @@ def test_candidates_of_another_run_are_not_mixed_in(world, finished, tmp_path, c
     assert "record of stored candidates" in error
     (tmp_path / "file_candidates").write_text("mine")
     assert "is no folder" in refused(capsys, world, tmp_path / "file.json", modes=THINK)
+
+
+def test_overwriting_touches_no_folder_of_others(world, tmp_path, capsys):
+    (tmp_path / "candidates").mkdir()
+    (tmp_path / "candidates" / "cv.pdf").write_text("mine")
+    for extra in ((), ("--overwrite",)):
+        error = refused(capsys, world, tmp_path / "results.json", *extra)
+        assert "holds 'cv.pdf', which no evaluation wrote" in error
+    assert (tmp_path / "candidates" / "cv.pdf").read_text() == "mine"
 
 
 def test_a_broken_chunk_is_generated_again(world, finished, tmp_path):

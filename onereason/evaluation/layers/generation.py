@@ -8,14 +8,10 @@ since every row draws from its own stream of random numbers, the same text.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from onereason.data.prompts import add_switch
 from onereason.data.rendering import load_template
@@ -81,7 +77,7 @@ class Generation:
         id, mode: of the request.
         text: the whole turn; in mode `think` it begins with a think block, which is always closed.
         prompt_tokens, tokens: of the prompt and of the turn, without its stop token.
-        seconds: wall time; rows of one batch share its time equally.
+        seconds: of wall time; the rows of a batch share its time by their tokens, a server's rows run side by side.
         cut: the trace ran out of its budget (or ended its turn inside the block) and was closed for it.
         truncated: the answer ran into `max_new_tokens`.
     """
@@ -217,11 +213,7 @@ def generate(
     log = JsonlLog(folder / name)
     if left:
         generator = load_generator()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        quiet = not (processes.is_main and sys.stderr.isatty())
-        with Progress(
-            *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet, transient=True
-        ) as progress:
+        with processes.progress() as progress:
             bar = progress.add_task("generating", total=sum(map(len, left)))
             for batch in left:
                 log.append(asdict(generation) for generation in generator(batch))
