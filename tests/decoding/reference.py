@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from onereason.decoding.think import SamplingConfig
 
 VOCAB, FIRST_CODE, CODES = 96, 40, 6
 
@@ -85,3 +93,52 @@ def plain_forward(model, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]
     decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
     hidden = decoder(input_ids=torch.tensor([tokens]), use_cache=False).last_hidden_state[0]
     return hidden, model(torch.tensor([tokens]), use_cache=False).logits[0]
+
+
+def warped(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
+    """Probabilities `[S, V]` by transformers' warpers, in the order in which `generate` applies them."""
+    scores = logits.double()
+    scores = TemperatureLogitsWarper(float(config.temperature))(None, scores)
+    if config.top_k:
+        scores = TopKLogitsWarper(config.top_k)(None, scores)
+    if config.top_p < 1:
+        scores = TopPLogitsWarper(config.top_p)(None, scores)
+    return scores.softmax(-1)
+
+
+def invert(logits: np.ndarray, probabilities: np.ndarray, uniform: float) -> int:
+    """The token at `uniform` when tokens are laid end to end, the most likely first."""
+    at = 0.0
+    order = sorted(np.flatnonzero(probabilities > 0).tolist(), key=lambda token: (-logits[token], token))
+    for token in order:
+        at += probabilities[token]
+        if uniform < at:
+            return token
+    return order[-1]
+
+
+def naive_trace(model, prompt, seed, close_id, stop_ids, banned, config) -> tuple[list[int], bool, list[float]]:
+    """One trace: a full forward pass a token, no cache, no padding, no neighbours."""
+    stream, tokens, logprobs = np.random.default_rng(seed), [], []
+    for _ in range(config.max_new_tokens):
+        logits = plain_forward(model, prompt + tokens)[1][-1].float()
+        whole = (logits.double() / (config.temperature or 1)).log_softmax(-1)
+        logits[banned] = -torch.inf
+        uniform = stream.random()
+        if config.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            token = invert(logits.numpy(), warped(logits[None], config)[0].numpy(), uniform)
+        if token == close_id or token in stop_ids:
+            return tokens, token == close_id, logprobs
+        tokens.append(token)
+        logprobs.append(whole[token].item())
+    return tokens, False, logprobs
+
+
+def ways_to_end(traces, config) -> set[str]:
+    lengths, closed = traces.lengths.flatten().tolist(), traces.closed.flatten().tolist()
+    return {
+        "closed" if c else "cut" if length == config.max_new_tokens else "stopped"
+        for length, c in zip(lengths, closed, strict=True)
+    }

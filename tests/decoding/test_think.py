@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from onereason.data.prompts import RecommendationPrompt
-from onereason.decoding.recommender import Recommender
 from onereason.decoding.stems import left_pad, prefill
 from onereason.decoding.think import (
     SamplingConfig,
-    ThinkIds,
     close_traces,
     draw,
-    load_think_ids,
     sample_traces,
 )
 from onereason.errors import ConfigError, ModelError
-from onereason.itemic.catalog import Catalog
-from onereason.itemic.filters import build_filter
-from onereason.itemic.format import ItemicFormat, Marker
-from onereason.itemic.trie import build_catalog_trie
-from onereason.model.extend import extend_model
-from onereason.model.tiny import build_tiny_model, build_tiny_tokenizer
 from tests.decoding.reference import (
     VOCAB,
-    check_row,
+    invert,
     make_model,
     make_prompts,
+    naive_trace,
     plain_forward,
-    reference_search,
+    warped,
+    ways_to_end,
 )
 
 WIDE = SamplingConfig(max_new_tokens=12, temperature=1.3, top_k=0, top_p=1.0)
@@ -49,28 +39,6 @@ def model():
 
 
 # -- drawing one token ------------------------------------------------------------------------------------------------
-
-
-def warped(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
-    """Probabilities `[S, V]` by transformers' warpers, in the order in which `generate` applies them."""
-    scores = logits.double()
-    scores = TemperatureLogitsWarper(float(config.temperature))(None, scores)
-    if config.top_k:
-        scores = TopKLogitsWarper(config.top_k)(None, scores)
-    if config.top_p < 1:
-        scores = TopPLogitsWarper(config.top_p)(None, scores)
-    return scores.softmax(-1)
-
-
-def invert(logits: np.ndarray, probabilities: np.ndarray, uniform: float) -> int:
-    """The token at `uniform` when tokens are laid end to end, the most likely first."""
-    at = 0.0
-    order = sorted(np.flatnonzero(probabilities > 0).tolist(), key=lambda token: (-logits[token], token))
-    for token in order:
-        at += probabilities[token]
-        if uniform < at:
-            return token
-    return order[-1]
 
 
 CONFIGS = [
@@ -162,25 +130,6 @@ def test_sampling_that_means_nothing_is_refused(changes, match):
 # -- traces -----------------------------------------------------------------------------------------------------------
 
 
-def naive_trace(model, prompt, seed, close_id, stop_ids, banned, config) -> tuple[list[int], bool, list[float]]:
-    """One trace: a full forward pass a token, no cache, no padding, no neighbours."""
-    stream, tokens, logprobs = np.random.default_rng(seed), [], []
-    for _ in range(config.max_new_tokens):
-        logits = plain_forward(model, prompt + tokens)[1][-1].float()
-        whole = (logits.double() / (config.temperature or 1)).log_softmax(-1)
-        logits[banned] = -torch.inf
-        uniform = stream.random()
-        if config.temperature == 0:
-            token = int(logits.argmax())
-        else:
-            token = invert(logits.numpy(), warped(logits[None], config)[0].numpy(), uniform)
-        if token == close_id or token in stop_ids:
-            return tokens, token == close_id, logprobs
-        tokens.append(token)
-        logprobs.append(whole[token].item())
-    return tokens, False, logprobs
-
-
 def check_traces(model, traces, prompts, seeds, close_id, stop_ids, banned, config) -> None:
     longest = 0
     for b, prompt in enumerate(prompts):
@@ -222,14 +171,6 @@ def test_traces_equal_a_naive_loop(model, config):
         for n, trace in enumerate(traces.lists()[b]):
             hidden, _ = plain_forward(model, prompt + trace)
             torch.testing.assert_close(after.hidden[b, n], hidden[-1], rtol=1e-6, atol=0)
-
-
-def ways_to_end(traces, config) -> set[str]:
-    lengths, closed = traces.lengths.flatten().tolist(), traces.closed.flatten().tolist()
-    return {
-        "closed" if c else "cut" if length == config.max_new_tokens else "stopped"
-        for length, c in zip(lengths, closed, strict=True)
-    }
 
 
 def test_traces_close_stop_and_run_out(model):
@@ -332,149 +273,3 @@ def test_suffixes_of_unequal_length_close_traces(model):
             text = prompt + trace + suffixes[b]
             assert closed.lengths[b, n] == len(text)
             torch.testing.assert_close(closed.hidden[b, n], plain_forward(model, text)[0][-1], rtol=1e-6, atol=0)
-
-
-# -- a recommender that thinks ----------------------------------------------------------------------------------------
-
-FORMAT = ItemicFormat(
-    "world",
-    (4, 4, 4),
-    "<s_{level}_{code}>",
-    {"video": Marker("<|video_begin|>", "<|video_end|>"), "prod": Marker("<|prod_begin|>", "<|prod_end|>")},
-)
-
-
-@pytest.fixture(scope="module")
-def recommender() -> Recommender:
-    """Two domains, collisions, and a random Qwen3 with a chat tokenizer; float64, so that ranks are beyond doubt."""
-    rng = np.random.default_rng(7)
-    codes = rng.integers(0, 3, (24, 3))
-    codes[4] = codes[1]
-    domains = ["video" if n % 3 else "prod" for n in range(24)]
-    catalog = Catalog(FORMAT, [f"i{n:02d}" for n in range(24)], codes, domains)
-    tokenizer = build_tiny_tokenizer(["a red apple pie", "a green tea set"] * 3, vocab_size=300)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 1024}
-    model = build_tiny_model(tokenizer, **sizes, initializer_range=0.4)
-    model, tokenizer, vocabulary = extend_model(model, tokenizer, FORMAT, init="copy_default")
-    prompt = RecommendationPrompt(tokenizer, vocabulary)
-    trie = build_catalog_trie(catalog, vocabulary)
-    return Recommender(model.double().eval(), vocabulary, catalog, trie, prompt, max_history=50)
-
-
-def few_tokens(recommender: Recommender, kept: list[int]) -> ThinkIds:
-    """Think ids that leave few tokens to draw, so that some traces close, some stop and some run out."""
-    ids = recommender.think_ids
-    rows = recommender.model.config.vocab_size
-    return replace(ids, banned=torch.tensor([t for t in range(rows) if t not in {*kept, ids.closing[0], *ids.stops}]))
-
-
-HISTORIES = [np.array([0, 5, 7]), np.array([3]), np.arange(9)]
-ASKED = ["video", "prod", "video"]
-
-
-def test_thinking_equals_a_search_behind_the_literal_tokens(recommender, monkeypatch):
-    monkeypatch.setitem(vars(recommender), "think_ids", few_tokens(recommender, list(range(100, 104))))
-    ids, sampling = recommender.think_ids, SamplingConfig(max_new_tokens=6, temperature=20.0, top_k=0, top_p=1.0)
-    prompts = [recommender.render(h, d, "think") for h, d in zip(HISTORIES, ASKED, strict=True)]
-    assert all(prompt[-len(ids.opening) :] == ids.opening for prompt in prompts)
-    seeds = [[[b, n] for n in range(6)] for b in range(3)]
-    traces, result = recommender.think(prompts, ASKED, seeds, 5, sampling)
-    assert ways_to_end(traces, sampling) == {"closed", "stopped", "cut"}
-    assert len(set(traces.lengths.flatten().tolist())) > 3
-    tokenizer = recommender.prompt.tokenizer
-    assert result.sequences.shape == (18, 5, 3)
-    for b, (prompt, domain) in enumerate(zip(prompts, ASKED, strict=True)):
-        root = recommender.trie.root_of(domain)
-        leaves = np.arange(*(int(end) for end in recommender.trie.leaf_ranges(root)))
-        paths = sorted(map(tuple, recommender.trie.paths(leaves).tolist()))
-        for n in range(6):
-            # Prompt, trace, "</think>", an empty line, the begin token, as the tokenizer writes them.
-            closing = tokenizer("</think>\n\n", add_special_tokens=False)["input_ids"]
-            begin = tokenizer.convert_tokens_to_ids(f"<|{domain}_begin|>")
-            text = [*prompt, *traces.lists()[b][n], *closing, begin]
-            check_row(result, b * 6 + n, *reference_search(recommender.model, text, paths, 5))
-            assert set(result.leaves[b * 6 + n].tolist()) <= set(leaves.tolist())
-            around = (ids.closing[0], ids.stops, ids.banned, sampling)
-            tokens, closed, _ = naive_trace(recommender.model, prompt, seeds[b][n], *around)
-            assert (traces.lists()[b][n], bool(traces.closed[b, n])) == (tokens, closed)
-
-
-def test_thinking_with_filters_and_restricted_scores(recommender):
-    prompts = [recommender.render(h, d, "think") for h, d in zip(HISTORIES, ASKED, strict=True)]
-    node_filter = build_filter(recommender.trie, deny=[HISTORIES[0], [], HISTORIES[2]])
-    sampling = SamplingConfig(max_new_tokens=3)
-    seeds = [[1, 2], [3, 4], [5, 6]]
-    traces, result = recommender.think(prompts, ASKED, seeds, 30, sampling, node_filter, restricted=True)
-    counts = node_filter.count_allowed([recommender.trie.root_of(domain) for domain in ASKED])
-    assert result.valid.sum(1).tolist() == np.repeat(counts, 2).tolist()
-    literal = [
-        [*prompt, *trace, *recommender.think_ids.closing, *recommender.vocabulary.prefix_ids(domain)]
-        for prompt, domain, row in zip(prompts, ASKED, traces.lists(), strict=True)
-        for trace in row
-    ]
-    twice = build_filter(recommender.trie, deny=[d for d in (HISTORIES[0], [], HISTORIES[2]) for _ in range(2)])
-    same = recommender.search(literal, [d for d in ASKED for _ in range(2)], 30, twice, restricted=True)
-    assert torch.equal(result.leaves, same.leaves)
-    torch.testing.assert_close(result.scores, same.scores, rtol=1e-5, atol=0)
-
-
-def test_a_trace_that_runs_out_is_answered(recommender):
-    prompts = [recommender.render(HISTORIES[0], "video", "think")]
-    sampling = SamplingConfig(max_new_tokens=2, temperature=0)
-    traces, result = recommender.think(prompts, ["video"], [[0]], 4, sampling)
-    assert traces.closed.tolist() == [[False]] and traces.lengths.tolist() == [[2]]
-    assert result.valid.all()
-
-
-def test_think_ids_are_those_of_the_tokenizer(recommender):
-    ids, tokenizer = recommender.think_ids, recommender.prompt.tokenizer
-    assert tokenizer.decode(ids.opening) == "<think>\n" and tokenizer.decode(ids.closing) == "</think>\n\n"
-    assert ids.closing[0] == tokenizer.convert_tokens_to_ids("</think>")
-    assert ids.stops == tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-    known = set(tokenizer.get_vocab().values())
-    rows = recommender.model.config.vocab_size
-    opening = tokenizer.convert_tokens_to_ids("<think>")
-    assert set(ids.banned.tolist()) == {opening} | (set(range(rows)) - known)
-    bare = build_tiny_tokenizer(["a b"], vocab_size=270)
-    bare.get_vocab = lambda: {"a": 0, "<think>": 1}
-    with pytest.raises(ModelError, match="has no token </think>: the model cannot think"):
-        load_think_ids(bare, 300)
-
-
-def test_the_plain_style_cannot_think(recommender):
-    prompt = RecommendationPrompt(recommender.prompt.tokenizer, recommender.vocabulary, style="plain")
-    plain = replace(recommender, prompt=prompt)
-    with pytest.raises(ConfigError, match="prompt style 'plain' has no think block; use style 'chat'"):
-        plain.render(HISTORIES[0], "video", "think")
-
-
-def test_a_prompt_too_long_to_think_behind_is_refused_before_work(recommender):
-    prompts = [recommender.render(h, d, "think") for h, d in zip(HISTORIES, ASKED, strict=True)]
-    longest = max(map(len, prompts))
-    closing = len(recommender.think_ids.closing)
-    budget = 1024 - longest - closing - 1 - 3  # closing, the begin token, three codes
-    calls: list[int] = []
-    handle = recommender.model.model.register_forward_hook(lambda *_: calls.append(1))
-    try:
-        sampling = SamplingConfig(max_new_tokens=budget + 1)
-        message = f"the longest prompt has {longest} tokens; with {1025 - longest} tokens of thought and answer"
-        with pytest.raises(ConfigError, match=message):
-            recommender.think(prompts, ASKED, [[0], [1], [2]], 3, sampling)
-        assert not calls
-    finally:
-        handle.remove()
-    # One token less fits (every trace closes at once, so that the budget is not walked).
-    ids = few_tokens(recommender, [])
-    short = replace(recommender)
-    vars(short)["think_ids"] = replace(ids, stops=[], banned=ids.banned)
-    assert short.think(prompts, ASKED, [[0], [1], [2]], 3, SamplingConfig(max_new_tokens=budget))[1].valid.all()
-
-
-def test_a_search_that_cannot_be_is_refused_before_thinking(recommender, monkeypatch):
-    monkeypatch.setattr("onereason.decoding.recommender.prefill", lambda *_: pytest.fail("prompts were computed"))
-    prompts = [recommender.render(HISTORIES[0], "video", "think")]
-    nothing = build_filter(recommender.trie, deny=[np.arange(len(recommender.catalog))])
-    with pytest.raises(ConfigError, match="request 0 has nothing to choose from"):
-        recommender.think(prompts, ["video"], [[0]], 4, SamplingConfig(max_new_tokens=2), nothing)
-    with pytest.raises(ConfigError, match="num_beams must be at least 1, got 0"):
-        recommender.think(prompts, ["video"], [[0]], 0, SamplingConfig(max_new_tokens=2))
