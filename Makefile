@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -c constraints.txt torch
-	DS_BUILD_OPS=0 $(BIN)/pip install -q -c constraints.txt -e ".[train,text,deepspeed,dev]"
+	DS_BUILD_OPS=0 $(BIN)/pip install -q -c constraints.txt -e ".[train,text,deepspeed,ray,dev]"
 	touch $@
 
 clean:
