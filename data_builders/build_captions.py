@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from data_builders.common import ItemTexts, Row, build_parser, run_builder, track, write_corpus
+from data_builders.common import ItemTexts, Row, build_parser, run_builder
+from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from onereason.data.prompts import caption_messages
 from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 
@@ -37,24 +38,30 @@ def caption_row(item_id: str, index: int, items: ItemTexts) -> Row | None:
     return {"id": item_id, "task": "caption", "loss": "assistant", "mode": "no_think", "messages": messages}
 
 
-def caption_rows(catalog: Catalog, rejected: Counter[str]) -> Iterator[Row]:
-    """All rows; items without a caption are counted as rejected."""
-    items = ItemTexts.of(catalog)
-    for index, item_id in track(enumerate(catalog.item_ids), len(catalog), "caption rows"):
-        row = caption_row(item_id, index, items)
-        if row is None:
-            rejected["empty_caption"] += 1
-        else:
-            yield row
+@dataclass(frozen=True)
+class CaptionSource:
+    """All rows; a unit is an item. Items without a caption are rejected."""
+
+    item_ids: Sequence[str]
+    items: ItemTexts
+
+    @property
+    def num_units(self) -> int:
+        return len(self.item_ids)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        found = [
+            (self.item_ids[index], caption_row(self.item_ids[index], index, self.items)) for index in range(start, stop)
+        ]
+        rejects = [Reject(item_id, "empty_caption") for item_id, row in found if row is None]
+        return [row for _, row in found if row is not None], rejects
 
 
 def build(args: argparse.Namespace) -> None:
     catalog = Catalog.load(args.catalog)
-    rejected: Counter[str] = Counter()
-    write_corpus(
+    build_corpus(
         args,
-        caption_rows(catalog, rejected),
-        rejected,
+        CaptionSource(catalog.item_ids, ItemTexts.of(catalog)),
         title="Itemic dense captioning",
         description=CARD,
         inputs=[args.catalog / CATALOG_TABLE, args.catalog / CATALOG_META],
@@ -65,6 +72,7 @@ def build(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(__doc__, timelines=False)
     parser.add_argument("--catalog", type=Path, required=True, help="catalog folder (or a model folder)")
+    add_engine_arguments(parser)
     return run_builder(parser, build, argv)
 
 

@@ -10,19 +10,22 @@ optional `input`) and `output`. Lines that hold none of them are counted as reje
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_builders.common import Row, build_parser, run_builder, track, write_corpus
+import numpy as np
+
+from data_builders.common import Row, build_parser, run_builder
+from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from onereason.data.chat import parse_answer
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
-from onereason.io import require_file
+from onereason.io import parse_json, require_file
 
 CARD = """
 General conversations and exercises, mixed in so that alignment does not cost language. The loss falls on the answers.
@@ -85,27 +88,106 @@ def _checked(messages: Any) -> list[dict[str, str]] | str:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def read_records(paths: Sequence[Path], rejected: Counter[str]) -> Iterator[tuple[str, Any]]:
-    """Row id and object of each line; lines that are not JSON are counted as rejected."""
-    for path in paths:
-        with path.open("rb") as handle:
-            for number, line in enumerate(handle, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield f"{path.stem}:{number}", json.loads(line)
-                except (json.JSONDecodeError, UnicodeDecodeError):
-                    rejected["not_json"] += 1
+@dataclass(frozen=True)
+class Lines:
+    """Where the lines of the inputs that are not blank stand; their text stays in the files.
+
+    Attributes:
+        paths: the files.
+        files: position in `paths` of each line, int32 `[N]`.
+        numbers: number of each line in its file, from 1, int64 `[N]`.
+        offsets: first byte of each line in its file, int64 `[N]`.
+    """
+
+    paths: Sequence[Path]
+    files: np.ndarray
+    numbers: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def scan(cls, paths: Sequence[Path]) -> Lines:
+        places = [_scan(path) for path in paths]
+        files = np.repeat(np.arange(len(paths), dtype=np.int32), [len(place) for place in places])
+        numbers, offsets = np.concatenate(places).T
+        return cls(paths, files, numbers, offsets)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, places: Sequence[int]) -> Lines:
+        chosen = np.asarray(places)
+        return Lines(self.paths, self.files[chosen], self.numbers[chosen], self.offsets[chosen])
+
+    def read(self, start: int, stop: int) -> list[tuple[str, bytes]]:
+        """Row id and text of the lines `[start, stop)`. Files of one name are told apart by their position."""
+        stems = [path.stem for path in self.paths]
+        found = []
+        for file in np.unique(self.files[start:stop]).tolist():
+            name = stems[file] if stems.count(stems[file]) == 1 else f"{stems[file]}.{file + 1}"
+            places = np.flatnonzero(self.files[start:stop] == file) + start
+            with self.paths[file].open("rb") as handle:
+                for number, offset in zip(self.numbers[places].tolist(), self.offsets[places].tolist(), strict=True):
+                    handle.seek(offset)
+                    found.append((f"{name}:{number}", handle.readline()))
+        return found
 
 
-def general_rows_of(records: Sequence[tuple[str, Any]], rejected: Counter[str]) -> Iterator[Row]:
-    """All rows; records that give none are counted by reason."""
-    for row_id, record in track(records, len(records), "general rows"):
-        row = general_row(record, row_id)
-        if isinstance(row, str):
-            rejected[row] += 1
-        else:
-            yield row
+def _scan(path: Path) -> np.ndarray:
+    """Number and first byte of each line that is not blank, int64 `[n, 2]`."""
+    found = array("q")
+    offset = 0
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.isspace():
+                found.extend((number, offset))
+            offset += len(line)
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class LineSource:
+    """Rows of JSON-lines files; a unit is a line."""
+
+    lines: Lines
+
+    @property
+    def num_units(self) -> int:
+        return len(self.lines)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        rows, rejects = [], []
+        for row_id, line in self.lines.read(start, stop):
+            try:
+                row = general_row(parse_json(line), row_id)
+            except ValueError:
+                row = "not_json"
+            if isinstance(row, str):
+                rejects.append(Reject(row_id, row, line[:200].decode(errors="replace").strip()))
+            else:
+                rows.append(row)
+        return rows, rejects
+
+
+@dataclass(frozen=True)
+class SyntheticSource:
+    """Rows of generated exercises; a unit is an exercise."""
+
+    records: Sequence[tuple[int, Any]]
+
+    @property
+    def num_units(self) -> int:
+        return len(self.records)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        made = [general_row(record, f"synthetic:{place}") for place, record in self.records[start:stop]]
+        return [row for row in made if not isinstance(row, str)], []
+
+
+def sample(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
+    """Places of the records that are taken, in order."""
+    if max_rows is None or count <= max_rows:
+        return range(count)
+    return sorted(random.Random(seed).sample(range(count), max_rows))
 
 
 def build(args: argparse.Namespace) -> None:
@@ -115,21 +197,20 @@ def build(args: argparse.Namespace) -> None:
         raise ConfigError(f"--synthetic must be at least 1, got {args.synthetic}.")
     if args.max_rows is not None and args.max_rows < 1:
         raise ConfigError(f"--max-rows must be at least 1, got {args.max_rows}.")
-    rejected: Counter[str] = Counter()
     inputs = [require_file(path, "general data") for path in args.input or ()]
+    source: LineSource | SyntheticSource
     if inputs:
-        records = list(read_records(inputs, rejected))
+        lines = Lines.scan(inputs)
+        chosen = sample(len(lines), args.max_rows, args.seed)
+        source = LineSource(lines.take(chosen) if len(chosen) < len(lines) else lines)
     else:
         from onereason.data.simulate import general_rows
 
-        records = [(f"synthetic:{i}", record) for i, record in enumerate(general_rows(args.seed, args.synthetic))]
-    if args.max_rows is not None and len(records) > args.max_rows:
-        chosen = sorted(random.Random(args.seed).sample(range(len(records)), args.max_rows))
-        records = [records[i] for i in chosen]
-    write_corpus(
+        records = list(enumerate(general_rows(args.seed, args.synthetic)))
+        source = SyntheticSource([records[i] for i in sample(len(records), args.max_rows, args.seed)])
+    build_corpus(
         args,
-        general_rows_of(records, rejected),
-        rejected,
+        source,
         title="General language data",
         description=CARD,
         inputs=inputs,
@@ -142,6 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, nargs="+", help="JSON-lines files")
     parser.add_argument("--synthetic", type=int, metavar="N", help="N generated exercises with exact answers instead")
     parser.add_argument("--max-rows", type=int, help="take a seeded sample of so many records")
+    add_engine_arguments(parser)
     return run_builder(parser, build, argv)
 
 

@@ -6,7 +6,7 @@ r"""Evaluation rows of the diagnostic layers R0 to R2 and of general ability, fo
 | task | made from |
 |---|---|
 | caption, grounding | the catalog's captions |
-| item_qa | the items' attributes; wrong choices are other values of the attribute in the same domain |
+| item_qa | themes and traits of items; wrong choices are other values of the attribute in the same domain |
 | item2item | the relations of a simulated world's truth, else what stands next to an item in training histories |
 | action_selection, topic, direct | how interests evolve by a simulated world's truth; left out for other data |
 | gsm8k | a file of `{"question", "answer"}` lines |
@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,11 @@ from data_builders.common import (
     run_builder,
     track,
 )
-from data_builders.layer_sources import Episode, ItemFacts, Relations, load_episodes, load_item_facts, load_relations
-from onereason.data.prompts import PROMPT_VERSION, SWITCHES, caption_messages
+from data_builders.layer_sources import Episode, Relations, load_episodes, load_relations
+from onereason.cognition.captions import ambiguous_captions
+from onereason.cognition.facts import ItemFacts, load_item_facts
+from onereason.data.prompts import caption_messages, describe_prompts
+from onereason.data.schema import ITEMS_FILE
 from onereason.errors import ConfigError, DataError
 from onereason.evaluation.layers.tasks import action_selection, direct, grounding, gsm8k, item2item, item_qa, topic
 from onereason.evaluation.layers.tasks.choices import LETTERS
@@ -50,7 +53,9 @@ from onereason.io import (
     write_jsonl,
     write_text,
 )
+from onereason.itemic.catalog import Catalog
 
+PROMPT_SETS = ("domains", "perception", "derivation", "evolution")
 CARD = """
 Questions with references that `onereason evaluate-layers` asks a model, with and without thinking. R0: describe an
 item, find the item of a description, answer a question about an item. R1: which item goes with an item. R2: which
@@ -59,53 +64,67 @@ actions of a timeline belong to an interest, and how the interest evolves. Gener
 Timelines and co-occurrences are of the training part of the split. Validation and test interactions are in no row.
 """
 
+AttributeValues = Mapping[tuple[str, str], set[str]]
+"""(domain, attribute) -> the values that items of the domain have."""
 
-def caption_row(item_id: str, index: int, items: ItemTexts) -> Row | str:
+
+def caption_row(item_id: str, index: int, items: ItemTexts, language: str = "en") -> Row | str:
     """ "What is this item about", or why there is no such row."""
     caption = items.captions[index].strip()
     if not caption:
         return "empty_caption"
-    *before, last = caption_messages(items.patterns[index], items.domains[index], items.format)
     # The switch is added when the row is asked.
-    messages = [*before, last | {"content": last["content"].removesuffix(SWITCHES["no_think"])}]
+    messages = caption_messages(items.patterns[index], items.domains[index], items.format, None, language)
     return _row("caption", item_id, messages, {"caption": caption})
 
 
-def grounding_row(item_id: str, index: int, items: ItemTexts, ambiguous: set[str]) -> Row | str:
+def grounding_row(item_id: str, index: int, items: ItemTexts, ambiguous: Set[str], language: str = "en") -> Row | str:
     """ "Which item is this about"; not for captions that items of several sids share."""
     caption = items.captions[index].strip()
     if not caption:
         return "empty_caption"
     if caption in ambiguous:
         return "caption_of_several_sids"
-    messages = grounding.build_messages(caption, items.domains[index])
+    messages = grounding.build_messages(caption, items.domains[index], language)
     return _row("grounding", item_id, messages, {"pattern": items.patterns[index]})
 
 
-def ambiguous_captions(items: ItemTexts) -> set[str]:
-    """Captions that stand for more than one pattern."""
-    patterns: dict[str, str] = {}
-    pairs = [(caption.strip(), pattern) for caption, pattern in zip(items.captions, items.patterns, strict=True)]
-    return {caption for caption, pattern in pairs if patterns.setdefault(caption, pattern) != pattern}
-
-
 def item_qa_row(
-    item_id: str, index: int, items: ItemTexts, facts: ItemFacts, num_choices: int, rng: random.Random
+    index: int, facts: ItemFacts, values: AttributeValues, num_choices: int, rng: random.Random, language: str = "en"
 ) -> Row | str:
-    """A question about one attribute of an item, drawn from those that have another value in its domain."""
-    domain = items.domains[index]
-    known = [(name, value) for name, value in facts.attributes[index].items() if len(facts.values[domain, name]) > 1]
+    """A question about the theme or a trait of an item, drawn from those that have another value in its domain.
+
+    Of several values, the last is asked for: lists run from wide to narrow.
+    """
+    item_id, domain = facts.item_ids[index], facts.domains[index]
+    known = {name: own for name, own in facts.attributes[index].items() if values.get((domain, name), set()) - set(own)}
     if not known:
         return "no_attribute_to_ask_about"
-    attribute, true = rng.choice(known)
-    others = sorted(facts.values[domain, attribute] - {true})
+    attribute = rng.choice(sorted(known))
+    others = sorted(values[domain, attribute] - set(known[attribute]))
+    true = known[attribute][-1]
     choices, answer = mix(true, rng.sample(others, min(num_choices - 1, len(others))), rng)
-    messages = item_qa.build_messages(items.patterns[index], domain, attribute, choices)
+    messages = item_qa.build_messages(facts.patterns[index], domain, attribute, choices, language)
     return _row("item_qa", f"{item_id}:{attribute}", messages, {"answer": answer, "choices": choices})
 
 
+def attribute_values(facts: ItemFacts) -> AttributeValues:
+    """All values of theme and traits that the items of a domain have."""
+    values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    names = {facts.theme_attribute, *facts.trait_names}
+    for domain, of_item in zip(facts.domains, facts.attributes, strict=True):
+        for name in names & of_item.keys():
+            values[domain, name].update(of_item[name])
+    return dict(values)
+
+
 def item2item_row(
-    pair: tuple[int, str, int], items: ItemTexts, relations: Relations, num_choices: int, rng: random.Random
+    pair: tuple[int, str, int],
+    items: ItemTexts,
+    relations: Relations,
+    num_choices: int,
+    rng: random.Random,
+    language: str = "en",
 ) -> Row | str:
     """ "Which item goes with this one": the target among unrelated items of its domain.
 
@@ -126,28 +145,29 @@ def item2item_row(
     if not wrong:
         return "no_unrelated_item"
     choices, answer = mix(items.patterns[target], list(wrong), rng)
-    messages = item2item.build_messages(items.patterns[source], items.domains[source], choices)
+    messages = item2item.build_messages(items.patterns[source], items.domains[source], choices, language)
     row_id = f"{relations.item_ids[source]}:{relation}"
     return _row("item2item", row_id, messages, {"answer": answer, "choices": choices})
 
 
-def action_selection_row(episode: Episode) -> Row | str:
+def action_selection_row(episode: Episode, language: str = "en") -> Row | str:
     """ "Which entries belong to this interest"."""
-    messages = action_selection.build_messages(episode.timeline, episode.topic)
+    messages = action_selection.build_messages(episode.timeline, episode.topic, language)
     reference = {"actions": [episode.timeline[place] for place in episode.places]}
     return _row("action_selection", episode.user_id, messages, reference)
 
 
-def topic_row(episode: Episode) -> Row | str:
+def topic_row(episode: Episode, language: str = "en") -> Row | str:
     """ "How does this interest evolve"."""
-    return _row("topic", episode.user_id, topic.build_messages(episode.timeline, episode.topic), _chain(episode))
+    messages = topic.build_messages(episode.timeline, episode.topic, language)
+    return _row("topic", episode.user_id, messages, _chain(episode))
 
 
-def direct_row(episode: Episode) -> Row | str:
+def direct_row(episode: Episode, language: str = "en") -> Row | str:
     """ "How does the main interest evolve"; not for users with several interests of equal length."""
     if not episode.is_main:
         return "several_main_interests"
-    return _row("direct", episode.user_id, direct.build_messages(episode.timeline), _chain(episode))
+    return _row("direct", episode.user_id, direct.build_messages(episode.timeline, language), _chain(episode))
 
 
 def gsm8k_row(record: dict[str, Any], row_id: str) -> Row | str:
@@ -202,26 +222,31 @@ def take(
 def item_and_user_rows(args: argparse.Namespace, rejected: Counter[str], inputs: list[Path]) -> Iterator[Row]:
     """The rows of R0, R1 and R2; the files they are made of go to `inputs`."""
     part = load_training_part(args)
-    items = part.items
-    facts = load_item_facts(args.data, args.catalog)
+    items, language = part.items, args.language
+    facts = load_item_facts(args.data, Catalog.load(args.catalog))
+    values = attribute_values(facts)
     relations = load_relations(args.data, facts.item_ids, items.domains, part.histories)
-    episodes = load_episodes(args.data, part, args.max_history, rejected)
-    inputs += [*part.inputs, *facts.inputs, *relations.inputs, *(episodes.inputs if episodes else ())]
+    episodes = load_episodes(args.data, part, args.max_history, rejected, language)
+    inputs += [*part.inputs, args.data / ITEMS_FILE, *relations.inputs, *(episodes.inputs if episodes else ())]
     indices = list(range(len(facts.item_ids)))
-    ambiguous = ambiguous_captions(items)
+    ambiguous = ambiguous_captions(items.captions, items.patterns)
 
     def some(task: str, candidates: Sequence[Any], make: Callable[[Any, random.Random], Row | str]) -> list[Row]:
         return take(task, candidates, make, args.max_rows, args.seed, rejected)
 
-    yield from some("caption", indices, lambda i, rng: caption_row(facts.item_ids[i], i, items))
-    yield from some("grounding", indices, lambda i, rng: grounding_row(facts.item_ids[i], i, items, ambiguous))
+    yield from some("caption", indices, lambda i, rng: caption_row(facts.item_ids[i], i, items, language))
     yield from some(
-        "item_qa", indices, lambda i, rng: item_qa_row(facts.item_ids[i], i, items, facts, args.choices, rng)
+        "grounding", indices, lambda i, rng: grounding_row(facts.item_ids[i], i, items, ambiguous, language)
     )
-    yield from some("item2item", relations.pairs, lambda p, rng: item2item_row(p, items, relations, args.choices, rng))
+    yield from some("item_qa", indices, lambda i, rng: item_qa_row(i, facts, values, args.choices, rng, language))
+    yield from some(
+        "item2item",
+        relations.pairs,
+        lambda pair, rng: item2item_row(pair, items, relations, args.choices, rng, language),
+    )
     if episodes:
         for task, make in (("action_selection", action_selection_row), ("topic", topic_row), ("direct", direct_row)):
-            yield from some(task, episodes.episodes, lambda episode, rng, make=make: make(episode))
+            yield from some(task, episodes.episodes, lambda episode, rng, make=make: make(episode, language))
 
 
 def build(args: argparse.Namespace) -> None:
@@ -235,6 +260,7 @@ def build(args: argparse.Namespace) -> None:
         )
     if not 2 <= args.choices <= len(LETTERS):
         raise ConfigError(f"--choices must lie between 2 and {len(LETTERS)}, got {args.choices}.")
+    describe_prompts(PROMPT_SETS, args.language)  # an unknown language is refused before anything is read
     rejected: Counter[str] = Counter()
     inputs: list[Path] = []
     rows: list[Row] = []
@@ -260,10 +286,11 @@ def write_rows(args: argparse.Namespace, rows: Sequence[Row], rejected: Counter[
         raise DataError(f"no row is left for {args.out}: rejected {dict(rejected) or 'nothing, the input is empty'}.")
     counts = Counter(row["task"] for row in rows)
     options = ("max_rows", "max_history", "choices", "split_method", "validation_start", "test_start")
+    config = {name: getattr(args, name) for name in options} | {"language": Path(args.language).name}
     manifest = build_manifest(
         "evaluation_rows",
         inputs=inputs,
-        config={name: getattr(args, name) for name in options} | {"prompt_version": PROMPT_VERSION},
+        config=config | {"prompt_version": describe_prompts(PROMPT_SETS, args.language)},
         seed=args.seed,
         counts={"rows": len(rows), **counts},
         rejected=rejected,
@@ -280,6 +307,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="dataset folder; a simulated world's truth is used where it has one")
     parser.add_argument("--catalog", type=Path, help="catalog folder (or a model folder)")
     parser.add_argument("--gsm8k", type=Path, metavar="FILE", help="the public GSM8K file (.jsonl)")
+    parser.add_argument("--language", default="en", help="of the prompts: en, zh, or a folder of prompt sets")
     parser.add_argument("--max-rows", type=int, default=500, help="rows of each task, drawn with --seed")
     parser.add_argument("--max-history", type=int, default=50, help="newest entries of a timeline")
     parser.add_argument("--choices", type=int, default=4, help="choices of a question, where there are so many")

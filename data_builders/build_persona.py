@@ -11,19 +11,11 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from data_builders.common import (
-    ItemTexts,
-    Row,
-    TrainingPart,
-    build_parser,
-    load_training_part,
-    run_builder,
-    track,
-    write_corpus,
-)
+from data_builders.common import ItemTexts, Row, TrainingPart, build_parser, load_training_part, run_builder
+from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from onereason.data.prompts import PERSONA_TEMPLATES, RECENCY_NAMES, PersonaTemplate, domain_noun
 from onereason.errors import ConfigError
 
@@ -82,21 +74,41 @@ def shorten(caption: str, max_chars: int) -> str:
     return line.rstrip(" .,;:")
 
 
-def persona_rows(
-    part: TrainingPart, max_history: int, variants: int, seed: int, rejected: Counter[str]
-) -> Iterator[Row]:
-    """All rows; items without a caption are left out, users without any captioned item are counted as rejected."""
-    captions = part.items.captions
-    for user, history in track(enumerate(part.histories), len(part.histories), "persona rows"):
-        known = [i for i in history.tolist() if captions[i]]
-        if not known:
-            rejected["no_training_item" if not len(history) else "no_captioned_item"] += 1
-            continue
-        order = list(range(len(PERSONA_TEMPLATES)))
-        random.Random(f"{seed}:{user}").shuffle(order)
-        for variant in range(variants):
-            template = order[variant % len(order)]
-            yield persona_row(part.user_ids[user], known[-max_history:], part.items, template, variant)
+@dataclass(frozen=True)
+class PersonaSource:
+    """All rows; a unit is a user. Items without a caption are left out, users without any captioned item are rejected.
+
+    Attributes:
+        part: the training part, captions shortened.
+        max_history: newest captioned items in a text.
+        variants: rows a user, each by another template.
+        seed: of the choice of templates.
+    """
+
+    part: TrainingPart
+    max_history: int
+    variants: int
+    seed: int
+
+    @property
+    def num_units(self) -> int:
+        return len(self.part.histories)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        rows = []
+        rejects = []
+        items, captions = self.part.items, self.part.items.captions
+        for user in range(start, stop):
+            user_id, history = self.part.user_ids[user], self.part.histories[user].tolist()
+            known = [i for i in history if captions[i]]
+            if not known:
+                rejects.append(Reject(user_id, "no_captioned_item" if history else "no_training_item"))
+                continue
+            order = list(range(len(PERSONA_TEMPLATES)))
+            random.Random(f"{self.seed}:{user}").shuffle(order)
+            for variant in range(self.variants):
+                rows.append(persona_row(user_id, known[-self.max_history :], items, order[variant], variant))
+        return rows, rejects
 
 
 def build(args: argparse.Namespace) -> None:
@@ -106,16 +118,11 @@ def build(args: argparse.Namespace) -> None:
     if args.variants > len(PERSONA_TEMPLATES):
         raise ConfigError(f"--variants must be at most {len(PERSONA_TEMPLATES)} (the templates), got {args.variants}.")
     part = load_training_part(args)
-    items = part.items
-    captions = [shorten(caption, args.max_caption_chars) for caption in items.captions]
-    part = TrainingPart(
-        part.user_ids, part.histories, ItemTexts(items.patterns, captions, items.domains, items.format), part.inputs
-    )
-    rejected: Counter[str] = Counter()
-    write_corpus(
+    captions = [shorten(caption, args.max_caption_chars) for caption in part.items.captions]
+    part = replace(part, items=replace(part.items, captions=captions))
+    build_corpus(
         args,
-        persona_rows(part, args.max_history, args.variants, args.seed, rejected),
-        rejected,
+        PersonaSource(part, args.max_history, args.variants, args.seed),
         title="Interleaved user persona grounding",
         description=CARD,
         inputs=part.inputs,
@@ -128,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-history", type=int, default=20, help="newest captioned items in a text")
     parser.add_argument("--variants", type=int, default=1, help="rows a user, each by another template")
     parser.add_argument("--max-caption-chars", type=int, default=200, help="longer captions are cut at a word's end")
+    add_engine_arguments(parser)
     return run_builder(parser, build, argv)
 
 

@@ -16,19 +16,11 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from data_builders.common import (
-    ItemTexts,
-    Row,
-    TrainingPart,
-    build_parser,
-    load_training_part,
-    run_builder,
-    track,
-    write_corpus,
-)
+from data_builders.common import ItemTexts, Row, TrainingPart, build_parser, load_training_part, run_builder
+from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from onereason.data.prompts import STYLES, recommendation_messages
 from onereason.errors import ConfigError
 
@@ -101,36 +93,60 @@ def random_cuts(length: int, max_history: int, cuts: int, rng: random.Random) ->
     return [(max(0, end - 1 - max_history), end) for end in sorted(rng.sample(free, min(cuts, len(free))))]
 
 
-def sequential_rows(
-    part: TrainingPart,
-    styles: Sequence[str],
-    max_history: int,
-    cuts: int,
-    seed: int,
-    rejected: Counter[str],
-    copies: int = 0,
-    drop: float = 0.0,
-    swap: float = 0.0,
-) -> Iterator[Row]:
-    """All rows; users with fewer than two training items are counted as rejected."""
-    for user, history in track(enumerate(part.histories), len(part.histories), "sequential rows"):
-        if len(history) < 2:
-            rejected["fewer_than_2_training_items"] += 1
-            continue
-        indices = history.tolist()
-        base = windows(len(indices), max_history)
-        for style in styles:
-            extra = []
-            if cuts:
-                extra = random_cuts(len(indices), max_history, cuts, random.Random(f"{seed}:{user}:{style}"))
-            for start, end in base + extra:
-                yield sequential_row(part.user_ids[user], indices[start:end], part.items, style, end)
-            rng = random.Random(f"{seed}:{user}:{style}:copies")
-            for copy in range(copies):
-                for start, end in base:
-                    changed = perturb(indices[start:end], drop, swap, rng)
-                    row = sequential_row(part.user_ids[user], changed, part.items, style, end)
-                    yield row | {"id": f"{row['id']}:copy{copy + 1}"}
+@dataclass(frozen=True)
+class SequentialSource:
+    """All rows; a unit is a user. Users with fewer than two training items are rejected.
+
+    Attributes:
+        part: the training part.
+        styles: prompt styles, in equal numbers.
+        max_history: items before the answer.
+        cuts: further rows a user and style, ending at random places.
+        seed: of the random choices.
+        copies, drop, swap: perturbed copies of each row (`perturb`).
+    """
+
+    part: TrainingPart
+    styles: Sequence[str]
+    max_history: int
+    cuts: int
+    seed: int
+    copies: int = 0
+    drop: float = 0.0
+    swap: float = 0.0
+
+    @property
+    def num_units(self) -> int:
+        return len(self.part.histories)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        rows: list[Row] = []
+        rejects = []
+        for user in range(start, stop):
+            history = self.part.histories[user].tolist()
+            if len(history) < 2:
+                rejects.append(Reject(self.part.user_ids[user], "fewer_than_2_training_items", f"{len(history)} items"))
+                continue
+            for style in self.styles:
+                rows += self._user_rows(user, history, style)
+        return rows, rejects
+
+    def _user_rows(self, user: int, history: list[int], style: str) -> list[Row]:
+        user_id, items = self.part.user_ids[user], self.part.items
+        base = windows(len(history), self.max_history)
+        extra = []
+        if self.cuts:
+            rng = random.Random(f"{self.seed}:{user}:{style}")
+            extra = random_cuts(len(history), self.max_history, self.cuts, rng)
+        rows = [sequential_row(user_id, history[first:end], items, style, end) for first, end in base + extra]
+        if self.copies:
+            rng = random.Random(f"{self.seed}:{user}:{style}:copies")
+            for copy in range(self.copies):
+                for first, end in base:
+                    changed = perturb(history[first:end], self.drop, self.swap, rng)
+                    row = sequential_row(user_id, changed, items, style, end)
+                    rows.append(row | {"id": f"{row['id']}:copy{copy + 1}"})
+        return rows
 
 
 def build(args: argparse.Namespace) -> None:
@@ -146,13 +162,9 @@ def build(args: argparse.Namespace) -> None:
             f"--swap ({args.swap}) in 0 <= p <= 1."
         )
     part = load_training_part(args)
-    rejected: Counter[str] = Counter()
-    write_corpus(
+    build_corpus(
         args,
-        sequential_rows(
-            part, styles, args.max_history, args.cuts, args.seed, rejected, args.copies, args.drop, args.swap
-        ),
-        rejected,
+        SequentialSource(part, styles, args.max_history, args.cuts, args.seed, args.copies, args.drop, args.swap),
         title="Sequential preference modelling",
         description=CARD,
         inputs=part.inputs,
@@ -178,6 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--copies", type=int, default=0, help="perturbed copies of each row")
     parser.add_argument("--drop", type=float, default=0.0, help="in copies: chance of an item to be left out")
     parser.add_argument("--swap", type=float, default=0.0, help="in copies: chance of neighbours to change places")
+    add_engine_arguments(parser)
     return run_builder(parser, build, argv)
 
 

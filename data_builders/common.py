@@ -1,43 +1,51 @@
 """What every corpus builder shares: arguments, the training part of a dataset, and the corpus folder.
 
-A corpus folder holds `rows.jsonl` (see `onereason.data.chat` for a row), `manifest.json` and the data card `CARD.md`.
-It appears whole or not at all.
+A corpus folder holds `rows.jsonl` (see `onereason.data.chat` for a row), `rejected.jsonl` (what gave no row, and why;
+absent if there is nothing), `manifest.json` and the data card `CARD.md`. It appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from data_builders.cards import CARD_FILE, REJECTED_FILE, ROWS_FILE, Row, render_card
+from data_builders.working_folder import remove_published_shards
 from onereason.config import check_seed
-from onereason.data.prompts import PROMPT_VERSION
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out, split_temporal
-from onereason.errors import ConfigError, DataError, OnereasonError
-from onereason.io import (
-    MANIFEST_NAME,
-    atomic_dir,
-    build_manifest,
-    require_output_dir,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from onereason.errors import ConfigError, OnereasonError
+from onereason.io import require_output_dir
 from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 from onereason.itemic.format import ItemicFormat
 
-ROWS_FILE, CARD_FILE = "rows.jsonl", "CARD.md"
-SPLIT_METHODS = ("leave-one-out", "temporal")
+__all__ = [
+    "CARD_FILE",
+    "REJECTED_FILE",
+    "ROWS_FILE",
+    "SPLIT_METHODS",
+    "ItemTexts",
+    "Row",
+    "TrainingPart",
+    "add_engine_arguments",
+    "build_parser",
+    "check_engine_arguments",
+    "load_training_part",
+    "render_card",
+    "run_builder",
+    "track",
+]
 
-Row = dict[str, Any]
+SPLIT_METHODS = ("leave-one-out", "temporal")
+ENGINES = ("local", "ray")
+
 T = TypeVar("T")
 
 
@@ -105,14 +113,17 @@ def run_builder(parser: argparse.ArgumentParser, build: Callable[[argparse.Names
     args = parser.parse_args(argv)
     try:
         check_seed(args.seed, "--seed")
+        if hasattr(args, "engine"):
+            check_engine_arguments(args)
+        remove_published_shards(args.out)
         inputs = [getattr(args, name, None) for name in ("data", "catalog")] + list(getattr(args, "input", None) or [])
         require_output_dir(args.out, args.overwrite, [path for path in inputs if path is not None])
         build(args)
     except OnereasonError as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; no partial output was left.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{parser.prog}: {str(stop) or 'interrupted; no partial output was left.'}", file=sys.stderr)
         return 130
     return 0
 
@@ -131,6 +142,21 @@ def load_training_part(args: argparse.Namespace) -> TrainingPart:
     return TrainingPart(timelines.user_ids, split.train, ItemTexts.of(catalog), inputs)
 
 
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a corpus is built; its rows do not depend on it."""
+    parser.add_argument("--shard-size", type=int, default=2000, help="users, items or pairs that are written at once")
+    parser.add_argument("--workers", type=int, default=1, help="processes that build shards")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs the workers")
+
+
+def check_engine_arguments(args: argparse.Namespace) -> None:
+    for name in ("shard_size", "workers"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    if args.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError('--engine ray: Ray is not installed; run `pip install "ray[data]"` or use --engine local.')
+
+
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The items, with a progress bar where stderr is a terminal."""
     from rich.console import Console
@@ -141,78 +167,3 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         for item in items:
             yield item
             bar.advance(task)
-
-
-def write_corpus(
-    args: argparse.Namespace,
-    rows: Iterable[Row],
-    rejected: Counter[str],
-    *,
-    title: str,
-    description: str,
-    inputs: Sequence[Path],
-    options: Sequence[str],
-) -> None:
-    """Writes a corpus folder.
-
-    Args:
-        args: with `out`, `overwrite`, `seed` and the options.
-        rows: read once, in order.
-        rejected: reason -> count; complete when `rows` is used up.
-        title, description: of the data card.
-        inputs: files the corpus is made of, for the manifest's hashes.
-        options: names of the arguments the manifest records.
-
-    Raises:
-        DataError: no row is left.
-    """
-    counts: Counter[str] = Counter()
-    example: list[Row] = []
-
-    def counted() -> Iterator[Row]:
-        for row in rows:
-            if not example:
-                example.append(row)
-            counts["rows"] += 1
-            counts[f"mode_{row['mode']}"] += 1
-            yield row
-
-    with atomic_dir(args.out, args.overwrite) as folder:
-        write_jsonl(folder / ROWS_FILE, counted())
-        if not counts["rows"]:
-            raise DataError(
-                f"no row is left for {args.out}: rejected {dict(rejected) or 'nothing, the input is empty'}."
-            )
-        config = {name: getattr(args, name) for name in options} | {"prompt_version": PROMPT_VERSION}
-        manifest = build_manifest(
-            "corpus", inputs=inputs, config=config, seed=args.seed, counts=counts, rejected=rejected
-        )
-        write_json(folder / MANIFEST_NAME, manifest)
-        write_text(folder / CARD_FILE, render_card(title, description, manifest, example[0]))
-    print(f"wrote {args.out}: {counts['rows']} rows" + (f", rejected {dict(rejected)}" if rejected else ""))
-
-
-def render_card(title: str, description: str, manifest: Mapping[str, Any], example: Row) -> str:
-    """The data card, Markdown."""
-
-    def table(values: Mapping[str, Any], empty: str) -> str:
-        lines = [f"| {name} | {value} |" for name, value in values.items()]
-        return "\n".join(["| | |", "|---|---|", *lines]) if lines else empty
-
-    shown = json.dumps(example, ensure_ascii=False, indent=2)
-    shown = shown if len(shown) <= 3000 else shown[:3000] + " ..."
-    return (
-        "\n\n".join(
-            [
-                f"# {title}",
-                description.strip(),
-                "## Counts\n\n" + table(manifest["counts"], "none"),
-                "## Rejected\n\n" + table(manifest["rejected"], "Nothing was rejected."),
-                "## Settings\n\n" + table({**manifest["config"], "seed": manifest["seed"]}, "none"),
-                "## Inputs (SHA-256)\n\n" + table(manifest["inputs"], "None: the rows are generated from the seed."),
-                "The licence of the inputs holds for these rows.",
-                f"## First row\n\n```json\n{shown}\n```",
-            ]
-        )
-        + "\n"
-    )

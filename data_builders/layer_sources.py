@@ -1,4 +1,4 @@
-"""What `build_layers` reads: attributes of items, which item goes with which, and how interests evolve."""
+"""What `build_layers` reads of users: which item goes with which, and how interests evolve."""
 
 from __future__ import annotations
 
@@ -14,62 +14,11 @@ import numpy as np
 import polars as pl
 
 from data_builders.common import TrainingPart
-from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.errors import DataError
-from onereason.io import parse_json
-from onereason.itemic.catalog import Catalog
 
 TRUTH_DIR = "truth"
-LOGIC = {
-    "trigger": "An interest in {topic} begins.",
-    "stay": "The interest in {topic} holds.",
-    "narrow": "The interest in {topic} narrows to its {facet}.",
-    "widen": "The interest in {cause} widens to {topic}, which is close to it.",
-    "echo": "The interest in {cause} brings {topic} along, which goes with it.",
-    "saturate": "The interest in {cause} has had enough and moves on to {topic}.",
-}
-"""Why an event of a simulated world happened, by its kind."""
-
-
-@dataclass(frozen=True)
-class ItemFacts:
-    """Items by index of the catalog.
-
-    Attributes:
-        item_ids: their ids.
-        attributes: of each item, name -> value, those that are a single text or number.
-        values: `(domain, name)` -> all values that items of the domain have.
-        inputs: files they were read from.
-    """
-
-    item_ids: Sequence[str]
-    attributes: Sequence[Mapping[str, str]]
-    values: Mapping[tuple[str, str], set[str]]
-    inputs: Sequence[Path]
-
-
-def load_item_facts(data: Path, catalog_folder: Path) -> ItemFacts:
-    """Attributes of the catalog's items; items that the dataset does not list have none."""
-    catalog = Catalog.load(catalog_folder)
-    table = load_dataset(data).items
-    texts = dict(zip(table["item_id"], table["attributes"], strict=True))
-    attributes = [_single_values(texts.get(item), item) for item in catalog.item_ids]
-    values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for domain, of_item in zip(catalog.domains, attributes, strict=True):
-        for name, value in of_item.items():
-            values[domain, name].add(value)
-    return ItemFacts(catalog.item_ids, attributes, values, [data / ITEMS_FILE])
-
-
-def _single_values(text: str | None, item: str) -> dict[str, str]:
-    try:
-        found = parse_json(text) if text else {}
-    except ValueError as error:
-        raise DataError(f"item {item!r}: its attributes are no JSON ({error}); import the data anew.") from error
-    if not isinstance(found, dict):
-        raise DataError(f"item {item!r}: its attributes should be a JSON object, are {type(found).__name__}.")
-    single = {k: v for k, v in found.items() if isinstance(v, str | int | float) and not isinstance(v, bool)}
-    return {name: str(value).strip() for name, value in single.items() if str(value).strip()}
 
 
 # -- relations ------------------------------------------------------------------------------------------------------
@@ -167,10 +116,13 @@ class Episodes:
     inputs: Sequence[Path]
 
 
-def load_episodes(data: Path, part: TrainingPart, max_history: int, rejected: Counter[str]) -> Episodes | None:
+def load_episodes(
+    data: Path, part: TrainingPart, max_history: int, rejected: Counter[str], language: str = "en"
+) -> Episodes | None:
     """Interests by the truth of a simulated world, within the training part; None for other data.
 
-    Users without two events of one interest in what is shown are counted as rejected.
+    Users without two events of one interest in what is shown are counted as rejected. `language` is that of the
+    events' logic.
     """
     files = [data / TRUTH_DIR / name for name in ("interactions.parquet", "chains.parquet")]
     if not all(path.is_file() for path in files):
@@ -200,7 +152,7 @@ def load_episodes(data: Path, part: TrainingPart, max_history: int, rejected: Co
                 topic,
                 [f"{date} {action}" for date, action in entries],
                 places,
-                [{"date": entries[p][0], "action": entries[p][1], "logic": _logic(shown[p])} for p in places],
+                [{"date": entries[p][0], "action": entries[p][1], "logic": _logic(shown[p], language)} for p in places],
                 len(found) == 1 or len(found[1][1]) < len(places),
             )
         )
@@ -213,5 +165,7 @@ def _entry(event: Mapping[str, Any], pattern: str) -> tuple[str, str]:
     return date, f"{event['action']} {pattern}"
 
 
-def _logic(event: Mapping[str, Any]) -> str:
-    return LOGIC[event["kind"]].format(topic=event["topic"], cause=event["cause_topic"], facet=event["facet"])
+def _logic(event: Mapping[str, Any], language: str) -> str:
+    """Why an event of a simulated world happened, by its kind."""
+    logic = load_prompt_set("evolution", language).text(f"logic.{event['kind']}")
+    return logic.format(topic=event["topic"], cause=event["cause_topic"], facet=event["facet"])

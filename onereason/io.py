@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from onereason import __version__
 from onereason.errors import DataError, OnereasonError, StorageError
 
@@ -35,6 +37,7 @@ __all__ = [
     "require_output_dir",
     "require_writable_parent",
     "storage_errors",
+    "to_json_line",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -192,7 +195,7 @@ def parse_json(text: str | bytes) -> Any:
 def _mend_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_mend_surrogates(part) for part in value]
     if isinstance(value, dict):
         return {_mend_surrogates(key): _mend_surrogates(part) for key, part in value.items()}
@@ -241,9 +244,17 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     count = 0
     with atomic_file(path) as temporary, temporary.open("wb") as handle:
         for row in rows:
-            handle.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            handle.write(to_json_line(row))
             count += 1
     return count
+
+
+def to_json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of compact JSON, closed by LF; half an emoji (a lone surrogate) becomes U+FFFD."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a lone surrogate, a whole number of more than 64 bits, or keys that are no text
+        return json.dumps(_mend_surrogates(row), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def hash_file(path: str | Path) -> str:

@@ -12,71 +12,17 @@ newest checkpoint. The result is the model folder `out/model`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from transformers import EarlyStoppingCallback
-
-from onereason.errors import ConfigError
-from onereason.model.dropout import add_dropout
-from onereason.model.folder import ModelFolder
-from onereason.model.warmup import add_lora, merge_lora
-from recipes.common import DataConfig, SelectionConfig, TrainingConfig, build_validation, load_mixture, load_start_model
-from recipes.run import (
-    build_trainer,
-    claim_run_folder,
-    finish_run,
-    leave_process,
-    parse_command_line,
-    prepare_process,
-    start_run,
-)
+from recipes.common import build_validation, load_mixture, load_start_model
+from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
+from recipes.trainers import build_callbacks, build_trainer
+from recipes.tuning import TuningConfig, add_adapters, choose_merge, prepare_model
 
 
 @dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters on attention and MLP; the itemic rows are trained beside them."""
-
-    rank: int = 32
-    """Rank of the update."""
-    alpha: float = 64.0
-    """Scale; the update is multiplied by alpha / rank."""
-    dropout: float = 0.0
-    """Dropout before the adapters."""
-
-
-@dataclass(frozen=True)
-class DropoutConfig:
-    """Regularisation of models trained from scratch; pretrained ones need none."""
-
-    embedding: float = 0.0
-    """On the embedding output."""
-    hidden: float = 0.0
-    """On every attention and MLP output."""
-
-
-@dataclass(frozen=True)
-class AlignConfig:
-    """Multi-task alignment."""
-
-    model: str
-    """Model folder, usually the warm-up's."""
-    out: str
-    """Run folder: checkpoints, logs, and the finished model in `out/model`."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Corpora and their mixture."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Optimisation."""
-    tuning: Literal["full", "lora"] = "full"
-    """`full` trains every parameter, `lora` adapters and the itemic rows."""
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    """Used when `tuning` is lora."""
-    dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    """Extra dropout while training."""
-    selection: SelectionConfig = field(default_factory=SelectionConfig)
-    """Choice of the checkpoint on validation users."""
-    resume: bool = True
-    """Go on from the newest checkpoint in `out`, if there is one."""
+class AlignConfig(TuningConfig):
+    """Multi-task alignment; starts from the warm-up's model folder."""
 
 
 def run(config: AlignConfig) -> None:
@@ -84,30 +30,13 @@ def run(config: AlignConfig) -> None:
     checkpoint, arguments = start_run(config, config.selection)
     folder = load_start_model(config.model, config.training)
     validate = build_validation(config.selection, folder, config.training.seed)
-    dataset = load_mixture(config.data, folder.tokenizer, folder.vocabulary, config.training, arguments.world_size)
-    prepare(folder, config)
-    if config.dropout.embedding or config.dropout.hidden:
-        add_dropout(folder.model, embedding=config.dropout.embedding, hidden=config.dropout.hidden)
-    patience = config.selection.patience
-    callbacks = [EarlyStoppingCallback(patience)] if validate and patience else []
+    mixture = load_mixture(config.data, folder.tokenizer, folder.vocabulary, config.training, arguments.world_size)
+    prepare_model(folder, config)
     claim_run_folder(config)
-    trainer = build_trainer(folder.model, dataset, arguments, folder.tokenizer.pad_token_id, validate, callbacks)
+    callbacks = build_callbacks(config.selection)
+    trainer = build_trainer(folder.model, mixture, arguments, folder.tokenizer.pad_token_id, validate, callbacks)
     trainer.train(resume_from_checkpoint=checkpoint)
-    finish_run(
-        config,
-        trainer,
-        prepare=lambda fresh: prepare(fresh, config),
-        merge=merge_lora if config.tuning == "lora" else lambda model: model,
-    )
-
-
-def prepare(folder: ModelFolder, config: AlignConfig) -> None:
-    """Puts the adapters in place, where the configuration asks for them."""
-    if config.tuning == "lora":
-        if config.training.deepspeed or config.training.fsdp:
-            raise ConfigError("tuning=lora runs under one process or DDP; use tuning=full with DeepSpeed or FSDP.")
-        lora = config.lora
-        add_lora(folder.model, folder.vocabulary, lora.rank, lora.alpha, lora.dropout, seed=config.training.seed)
+    finish_run(config, trainer, mixture, lambda fresh: add_adapters(fresh, config), choose_merge(config))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,16 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from onereason.data.chat import EncodedRows, encode_rows
-from onereason.data.mixture import group_by_length, mix
+from onereason.data.mixture import MixtureOrder, group_by_length, mix
 from onereason.data.prompts import RecommendationPrompt
 from onereason.data.schema import load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out
 from onereason.decoding.recommender import Recommender
+from onereason.decoding.think import SamplingConfig
 from onereason.errors import ConfigError, DataError
-from onereason.evaluation.runner import EvaluationConfig, evaluate
+from onereason.evaluation.candidates import render_prompts
+from onereason.evaluation.recommendation import SYSTEM_OF_MODE
+from onereason.evaluation.runner import EvaluationConfig, build_problem, evaluate
 from onereason.io import read_jsonl
 from onereason.itemic.trie import build_catalog_trie
 from onereason.model.folder import ModelFolder, load_model_folder, require_catalog
@@ -87,7 +90,8 @@ class TrainingConfig:
     fsdp: str | None = None
     """transformers' `fsdp` option, where it is not given by `accelerate launch`."""
     use_liger_kernel: bool = False
-    """Fused cross-entropy on GPUs (pip install liger-kernel): far less memory at a 176k vocabulary."""
+    """Fused kernels on GPUs (pip install liger-kernel): far less memory at a 176k vocabulary. `recipes.sft` never holds
+    whole logits, with or without it, and takes only the layers' kernels."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,14 @@ class SelectionConfig:
     """Dataset folder; its leave-one-out validation items are the targets."""
     metric: str = "recall_at_10"
     """Item-level metric that is maximised."""
+    mode: Literal["no_think", "think"] = "no_think"
+    """Whether the recommendations are asked for at once or after a trace."""
+    num_traces: int = 1
+    """Traces a user in mode `think`."""
+    think_budget: int = 256
+    """Tokens a trace may have; one that has not closed by then is cut."""
+    temperature: float = 0.6
+    """Of the traces; 0 is greedy."""
     eval_steps: float = 0.1
     """Steps between validations; below 1 a share of all steps."""
     max_users: int | None = 2000
@@ -107,11 +119,34 @@ class SelectionConfig:
     batch_size: int = 128
     """Prompts a batch."""
     prompt: str = "chat"
-    """Prompt style, see `onereason.data.prompts`."""
+    """Prompt style, see `onereason.data.prompts`; mode `think` needs `chat`."""
     max_history: int = 50
     """Newest items in the prompt."""
     patience: int | None = None
     """Stop after so many validations without gain."""
+
+    def __post_init__(self) -> None:
+        if self.mode == "think" and self.prompt != "chat":
+            raise ConfigError(
+                f"selection.mode think needs selection.prompt chat, got {self.prompt!r}: text without turns has no "
+                "think block; or choose the checkpoint in mode no_think."
+            )
+
+    def evaluation(self, seed: int) -> EvaluationConfig:
+        """How validation users are asked; `ConfigError` for what cannot be asked or is no metric of it."""
+        evaluation = EvaluationConfig(
+            split="validation",
+            num_beams=self.num_beams,
+            batch_size=self.batch_size,
+            max_users=self.max_users,
+            seed=seed,
+            modes=(self.mode,),
+            num_traces=self.num_traces,
+            sampling=SamplingConfig(max_new_tokens=self.think_budget, temperature=self.temperature),
+        )
+        if self.metric not in (known := [f"{m}_at_{k}" for m in ("recall", "ndcg") for k in evaluation.cutoffs]):
+            raise ConfigError(f"selection.metric {self.metric!r} is not known; use one of {', '.join(known)}.")
+        return evaluation
 
 
 def load_start_model(model: str, training: TrainingConfig) -> ModelFolder:
@@ -125,8 +160,17 @@ class EncodedMixture(Dataset):
     Item `i` is `{"input_ids": [...], "loss_mask": [...]}`.
     """
 
-    def __init__(self, encoded: Mapping[str, EncodedRows], order: Sequence[tuple[str, int]]):
+    def __init__(self, encoded: Mapping[str, EncodedRows], order: MixtureOrder):
         self.encoded, self.order = encoded, order
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each item, int64 `[n]`."""
+        lengths = np.zeros(len(self.order), dtype=np.int64)
+        for position, name in enumerate(self.order.names):
+            own = self.order.corpus == position
+            lengths[own] = self.encoded[name].lengths[self.order.row[own]]
+        return lengths
 
     def __len__(self) -> int:
         return len(self.order)
@@ -164,15 +208,11 @@ def load_mixture(
             raise DataError(f"corpus {name!r} ({path}): {error}") from error
     reference = max(wanted, key=lambda name: wanted[name])
     total = max(1, round(data.passes * len(encoded[reference]) * sum(wanted.values()) / wanted[reference]))
-    order = mix(encoded, wanted, total, training.seed)
+    mixture = EncodedMixture(encoded, mix(encoded, wanted, total, training.seed))
     if training.group_by_length:
-        lengths = np.zeros(len(order), dtype=np.int64)
-        for position, name in enumerate(order.names):
-            own = order.corpus == position
-            lengths[own] = encoded[name].lengths[order.row[own]]
         step = training.per_device_train_batch_size * training.gradient_accumulation_steps * num_processes
-        order = group_by_length(order, lengths, step, training.seed)
-    return EncodedMixture(encoded, order)
+        mixture.order = group_by_length(mixture.order, mixture.lengths, step, training.seed)
+    return mixture
 
 
 def build_validation(
@@ -180,6 +220,7 @@ def build_validation(
 ) -> Callable[[Any], dict[str, float]] | None:
     """A function model -> item-level metrics on validation users; None where no data is named.
 
+    In mode `think` it also tells `trace_tokens`, their mean number, and `cut_traces`, the share that met the budget.
     Data, catalog and prompts are checked here, before training.
     """
     if selection.data is None:
@@ -187,15 +228,7 @@ def build_validation(
     catalog = require_catalog(folder)
     timelines = build_timelines(load_dataset(selection.data).interactions, catalog.index)
     split = split_leave_one_out(timelines)
-    evaluation = EvaluationConfig(
-        split="validation",
-        num_beams=selection.num_beams,
-        batch_size=selection.batch_size,
-        max_users=selection.max_users,
-        seed=seed,
-    )
-    if selection.metric not in (known := [f"{m}_at_{k}" for m in ("recall", "ndcg") for k in evaluation.cutoffs]):
-        raise ConfigError(f"selection.metric {selection.metric!r} is not known; use one of {', '.join(known)}.")
+    evaluation = selection.evaluation(seed)
     recommender = Recommender(
         folder.model,
         folder.vocabulary,
@@ -204,9 +237,18 @@ def build_validation(
         RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=selection.prompt),
         selection.max_history,
     )
+    queries = build_problem(catalog, timelines, split, evaluation, selection.max_history).queries
+    render_prompts(recommender, queries, evaluation.generated_modes, evaluation.generation)  # refuses too long ones
 
     def validate(model: Any) -> dict[str, float]:
-        return evaluate(replace(recommender, model=model), timelines, split, evaluation)["metrics"]["model"]["item"]
+        found = evaluate(replace(recommender, model=model), timelines, split, evaluation)
+        metrics = dict(found["metrics"][SYSTEM_OF_MODE[selection.mode]]["item"])
+        if traces := found["traces"]:
+            metrics |= {
+                "trace_tokens": traces["mean_tokens"],
+                "cut_traces": traces["cut_at_the_budget"] / traces["traces"],
+            }
+        return metrics
 
     return validate
 

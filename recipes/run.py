@@ -1,4 +1,4 @@
-"""The life of a training run: command line, start or resume, trainer, and the finished model folder."""
+"""The life of a training run: command line, start or resume, arguments, and the finished model folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,7 +21,6 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from transformers.utils.logging import disable_progress_bar
 
 from onereason.config import check_seed, load_config, to_dict
-from onereason.data.collate import LossMaskCollator
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
 from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
@@ -76,10 +75,17 @@ def deepspeed_on_cpu() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and not torch.cuda.is_available()
 
 
-def start_run(config: Any, selection: SelectionConfig | None = None) -> tuple[str | None, TrainingArguments]:
+def start_run(
+    config: Any,
+    selection: SelectionConfig | None = None,
+    make_arguments: Callable[..., TrainingArguments] = TrainingArguments,
+) -> tuple[str | None, TrainingArguments]:
     """Checks the run folder, finds the checkpoint to go on from, builds transformers' arguments.
 
     A run folder holds one configuration (`config.json`): going on with another one would mix two runs in silence.
+
+    Args:
+        make_arguments: makes the arguments of another trainer out of transformers' (a class of TRL).
     """
     out = Path(config.out)
     if (out / "model").exists():
@@ -96,7 +102,7 @@ def start_run(config: Any, selection: SelectionConfig | None = None) -> tuple[st
                 f"{out} holds checkpoints of a run with another configuration (different: {', '.join(changed)}); "
                 "choose another `out`, or pass resume=false to start over."
             )
-    return checkpoint, build_training_arguments(config.training, out, selection)
+    return checkpoint, build_training_arguments(config.training, out, selection, make_arguments)
 
 
 def claim_run_folder(config: Any) -> None:
@@ -121,7 +127,10 @@ def _plain(value: Any) -> Any:
 
 
 def build_training_arguments(
-    training: TrainingConfig, out: Path, selection: SelectionConfig | None = None
+    training: TrainingConfig,
+    out: Path,
+    selection: SelectionConfig | None = None,
+    make_arguments: Callable[..., TrainingArguments] = TrainingArguments,
 ) -> TrainingArguments:
     """transformers' arguments from ours. One epoch is the whole mixture: `data.passes` is already laid out in it."""
     for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
@@ -156,6 +165,7 @@ def build_training_arguments(
     if training.fsdp is None:
         options.pop("fsdp")
     if selection is not None and selection.data is not None:
+        selection.evaluation(training.seed)
         if training.deepspeed or training.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or deepspeed_on_cpu():
             raise ConfigError("selection.data needs whole weights on every process: use one process or DDP.")
         if training.attn_implementation not in ("sdpa", "eager"):
@@ -172,7 +182,7 @@ def build_training_arguments(
             "greater_is_better": True,
         }
     try:
-        return TrainingArguments(
+        return make_arguments(
             output_dir=str(out),
             num_train_epochs=1,
             use_cpu=not torch.cuda.is_available() and not deepspeed_on_cpu(),
@@ -187,46 +197,6 @@ def build_training_arguments(
         )
     except ValueError as error:
         raise ConfigError(f"training: {error}") from error
-
-
-class RecommendationTrainer(Trainer):
-    """transformers' Trainer whose evaluation is constrained recall on validation users."""
-
-    def __init__(self, *args: Any, validate: Callable[[Any], Mapping[str, float]] | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._validate = validate
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Runs on the main process and shares the figures, so that every process chooses the same checkpoint."""
-        values: list[Any] = [None]
-        if self.accelerator.is_main_process and self._validate is not None:
-            model = self.accelerator.unwrap_model(self.model)
-            values = [{f"eval_{name}": float(value) for name, value in self._validate(model).items()}]
-        if self.accelerator.num_processes > 1:
-            torch.distributed.broadcast_object_list(values)
-        self.log(dict(values[0]))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values[0])
-        return values[0]
-
-
-def build_trainer(
-    model: Any,
-    dataset: EncodedMixture,
-    arguments: TrainingArguments,
-    pad_token_id: int,
-    validate: Callable[[Any], Mapping[str, float]] | None = None,
-    callbacks: Sequence[Any] = (),
-) -> RecommendationTrainer:
-    """The trainer of a recipe."""
-    return RecommendationTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        eval_dataset=[] if validate is not None else None,  # the trainer wants one; validation reads users instead
-        data_collator=LossMaskCollator(pad_token_id),
-        callbacks=list(callbacks),
-        validate=validate,
-    )
 
 
 def latest_checkpoint(out: Path) -> str | None:
@@ -246,7 +216,8 @@ def _is_whole(state_file: Path) -> bool:
 
 def finish_run(
     config: Any,
-    trainer: RecommendationTrainer,
+    trainer: Trainer,
+    mixture: EncodedMixture,
     prepare: Callable[[ModelFolder], Any],
     merge: Callable[[Any], Any],
 ) -> None:
@@ -269,11 +240,11 @@ def finish_run(
             type(config).__name__.removesuffix("Config").lower(),
             inputs=[
                 Path(config.model) / "model.safetensors",
-                *(Path(config.data.corpora[name]) / "rows.jsonl" for name in trainer.train_dataset.encoded),
+                *(Path(config.data.corpora[name]) / "rows.jsonl" for name in mixture.encoded),
             ],
             config=to_dict(config),
             seed=config.training.seed,
-            counts={"steps": trainer.state.global_step, **count_tokens(trainer.train_dataset)},
+            counts={"steps": trainer.state.global_step, **count_tokens(mixture)},
         )
         selection = getattr(config, "selection", None)
         if selection is not None and selection.data is not None:

@@ -16,15 +16,8 @@ from dataclasses import dataclass, field
 
 from onereason.model.warmup import merge_new_rows, split_new_rows
 from recipes.common import DataConfig, TrainingConfig, load_mixture, load_start_model
-from recipes.run import (
-    build_trainer,
-    claim_run_folder,
-    finish_run,
-    leave_process,
-    parse_command_line,
-    prepare_process,
-    start_run,
-)
+from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
+from recipes.trainers import build_trainer
 
 
 @dataclass(frozen=True)
@@ -47,14 +40,15 @@ def run(config: WarmupConfig) -> None:
     prepare_process()
     checkpoint, arguments = start_run(config)
     folder = load_start_model(config.model, config.training)
-    dataset = load_mixture(config.data, folder.tokenizer, folder.vocabulary, config.training, arguments.world_size)
+    mixture = load_mixture(config.data, folder.tokenizer, folder.vocabulary, config.training, arguments.world_size)
     split_new_rows(folder.model, folder.vocabulary)
     claim_run_folder(config)
-    trainer = build_trainer(folder.model, dataset, arguments, folder.tokenizer.pad_token_id)
+    trainer = build_trainer(folder.model, mixture, arguments, folder.tokenizer.pad_token_id)
     trainer.train(resume_from_checkpoint=checkpoint)
     finish_run(
         config,
         trainer,
+        mixture,
         prepare=lambda fresh: split_new_rows(fresh.model, fresh.vocabulary),
         merge=merge_new_rows,
     )

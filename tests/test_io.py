@@ -170,6 +170,26 @@ def test_jsonl_splits_on_lf_only(tmp_path):
     assert io.read_jsonl(path) == [{"a": "x\u0085y\u2028z"}, {"a": 2}, {"a": 3}]
 
 
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"a": "ü\n\u2028😀", "b": [1, 2.5, None, True], "c": {}}, '{"a":"ü\\n\u2028😀","b":[1,2.5,null,true],"c":{}}'),
+        ({"half \udc00": ["\ud83d", "\ud83d\ude00"]}, '{"half \ufffd":["\ufffd","😀"]}'),
+        ({"n": 2**64, 3: ("x", {"y": "\ud800"})}, '{"n":18446744073709551616,"3":["x",{"y":"\ufffd"}]}'),
+    ],
+)
+def test_a_row_is_one_line_of_compact_json(tmp_path, row, line):
+    assert io.to_json_line(row) == line.encode() + b"\n"
+    io.write_jsonl(tmp_path / "r.jsonl", [row, row])
+    assert (tmp_path / "r.jsonl").read_bytes() == 2 * (line.encode() + b"\n")
+
+
+def test_a_row_that_is_no_json_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        io.write_jsonl(tmp_path / "r.jsonl", [{"a": 1}, {"a": object()}])
+    assert listing(tmp_path) == []
+
+
 def test_jsonl_round_trip(tmp_path):
     rows = [{"a": "ü\r\u2028"}, {"b": [1, None]}]
     assert io.write_jsonl(tmp_path / "r.jsonl", iter(rows)) == 2

@@ -12,7 +12,7 @@ import pytest
 from onereason.cli import VERBS
 
 LAYERS = [
-    {"io", "config", "errors"},
+    {"io", "config", "errors", "endpoint", "jsonl_log"},
     {"itemic"},
     {"model", "data"},
     {"decoding", "cognition"},

@@ -1,4 +1,8 @@
-"""`onereason data import`: interactions and items from a public format or your own tables into a dataset folder."""
+"""`onereason data`: reading what others hold, looking at corpora, and handing them over.
+
+`import` reads interactions and items from a public format or your own tables into a dataset folder and lives here;
+`import-rows`, `inspect` and `export` are modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onereason.commands import data_export, data_import_corpus, data_import_rows, data_inspect
+
 if TYPE_CHECKING:
+    from onereason.data.readers import CorpusSpec, ReaderSpec
     from onereason.data.schema import Dataset
     from onereason.data.validate import Policy
 
@@ -19,10 +26,11 @@ POLICY_HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from onereason.data.readers import READERS
+    from onereason.data.readers import CORPORA, READERS
 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    readers = "\n".join(f"  {name:14}{spec.help}\n{'':16}from {spec.expects}" for name, spec in READERS.items())
+    known: dict[str, ReaderSpec | CorpusSpec] = {**READERS, **CORPORA}
+    readers = "\n".join(f"  {name:14}{spec.help}\n{'':16}from {spec.expects}" for name, spec in known.items())
     importer = actions.add_parser(
         "import",
         help="read a source, check it, write a dataset folder",
@@ -31,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog=f"readers:\n{readers}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    importer.add_argument("--reader", required=True, choices=tuple(READERS), help="source format, see below")
+    importer.add_argument("--reader", required=True, choices=tuple(known), help="source format, see below")
     importer.add_argument(
         "--in", dest="inputs", required=True, type=Path, nargs="+", metavar="PATH", help="the reader's folder or files"
     )
@@ -48,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importer.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="table: unit of the timestamps (s)")
     importer.add_argument("--policy", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=POLICY_HELP)
     importer.add_argument("--overwrite", action="store_true", help="replace an existing dataset folder")
+    data_import_corpus.add_arguments(importer)
     importer.set_defaults(run_action=run_import)
+    for module in (data_import_rows, data_inspect, data_export):
+        module.add_arguments(actions)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -56,12 +67,16 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def run_import(args: argparse.Namespace) -> int | None:
-    from onereason.data.readers import import_dataset
+    from onereason.data.readers import CORPORA, import_dataset
     from onereason.data.readers.table import parse_column_map
     from onereason.data.schema import save_dataset
     from onereason.errors import ConfigError
     from onereason.io import require_output_dir
 
+    data_import_corpus.check_options(args)
+    if args.reader in CORPORA:
+        data_import_corpus.run_corpus(args)
+        return None
     require_output_dir(args.out, args.overwrite, [*args.inputs, *([args.items] if args.items else [])])
     policy = parse_policy(args.policy)
     if args.item_columns and not args.items:

@@ -122,7 +122,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def build_graders(args: argparse.Namespace) -> list[Grader]:
     """The entailment model and the judge, those that are configured, in the order in which they are asked."""
-    from onereason.evaluation.layers.endpoint import Endpoint
+    from onereason.endpoint import Endpoint
     from onereason.evaluation.layers.judge import EntailmentModel, Judge
 
     graders: list[Grader] = []
@@ -158,8 +158,7 @@ def answer(
     from dataclasses import replace
     from functools import cache
 
-    from onereason.decoding.recommender import resolve_device
-    from onereason.evaluation.layers.endpoint import Endpoint
+    from onereason.endpoint import Endpoint
     from onereason.evaluation.layers.generation import build_requests, check_room, generate
     from onereason.evaluation.layers.generators import EndpointGenerator, ModelGenerator
     from onereason.evaluation.layers.lm_eval import require_tasks, run_lm_eval_once
@@ -167,6 +166,7 @@ def answer(
     from onereason.evaluation.layers.run import open_run
     from onereason.evaluation.processes import local_device
     from onereason.io import read_json
+    from onereason.model.device import resolve_device
     from onereason.model.folder import CONFIG_FILE, check_weights, load_model_folder, load_tokenizer_folder
     from onereason.model.precision import has_fast_bfloat16
 

@@ -1,13 +1,15 @@
 """Rows of a corpus -> token ids and loss masks; generated text -> trace and answer.
 
-A row is one JSON object: `id`, `task`, `loss` (see `onereason.data.spans.LOSSES`), `mode`, and either `text` or
-`messages`. Conversations are rendered by `chat_templates/qwen3_training.jinja`, whose generation marks say what the
-model must generate.
+A row is one JSON object: `id`, `task` (a short lower-case name), `loss` (see `onereason.data.spans.LOSSES`), `mode`,
+and either `text` or `messages`; it may say the `domain` of its answer, the `user` it is made of and the `teacher` who
+wrote it. Conversations are rendered by `chat_templates/qwen3_training.jinja`, whose generation marks say what the model
+must generate.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import Any, overload
 import numpy as np
 
 from onereason.data.fitting import Tokenize, fit_rows
+from onereason.data.prompts import MODES
 from onereason.data.rendering import RowTokenizer, load_template, tokenize_exactly
 from onereason.data.spans import LOSSES, build_loss_mask, find_patterns
 from onereason.errors import DataError
@@ -26,7 +29,6 @@ from onereason.itemic.vocabulary import ItemicVocabulary
 
 __all__ = [
     "LOSSES",
-    "TASKS",
     "Answer",
     "EncodedRows",
     "check_row",
@@ -37,11 +39,12 @@ __all__ = [
     "parse_answer",
 ]
 
-TASKS = ("persona", "sequential", "caption", "general")
 TURN_START, TURN_END, TEXT_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 THINK_START, THINK_END = "<think>", "</think>"
 
+_TASK = re.compile(r"[a-z][a-z0-9_]*")
 _ROLES = ("system", "user", "assistant", "tool")
+_NAMES = ("domain", "user", "teacher")  # a row may leave them out
 _CHUNK = 1024  # rows tokenised at once: enough to be fast, few enough to stay small in memory
 _log = logging.getLogger(__name__)
 
@@ -127,9 +130,17 @@ class EncodedRows(Sequence[dict[str, list]]):
 def check_row(row: Mapping[str, Any]) -> None:
     """`DataError` naming the row and the key that is missing or wrong."""
     name = f"row {row.get('id', '(without id)')!r}"
-    for key, known in (("task", TASKS), ("loss", LOSSES), ("mode", ("think", "no_think"))):
+    task = row.get("task")
+    if not isinstance(task, str) or not _TASK.fullmatch(task):
+        raise DataError(
+            f"{name}: task is {task!r}; use a name of lower-case letters, digits and underscores, such as 'persona'."
+        )
+    for key, known in (("loss", LOSSES), ("mode", MODES)):
         if row.get(key) not in known:
             raise DataError(f"{name}: {key} is {row.get(key)!r}; use one of {', '.join(known)}.")
+    for key in _NAMES:
+        if key in row and (not isinstance(row[key], str) or not row[key]):
+            raise DataError(f"{name}: {key} must be a non-empty string, got {row[key]!r}; or leave it out.")
     text, messages = row.get("text"), row.get("messages")
     if (text is None) == (messages is None):
         raise DataError(f"{name}: needs either 'text' or 'messages', has {'both' if text is not None else 'neither'}.")
@@ -146,7 +157,7 @@ def check_row(row: Mapping[str, Any]) -> None:
             raise DataError(f"{name}: each message needs a role out of {', '.join(_ROLES)}, got {message!r}.")
         if not isinstance(message.get("content"), str):
             raise DataError(f"{name}: the content of a message must be a string, got {message.get('content')!r}.")
-    if row["loss"] != "all" and messages[-1]["role"] != "assistant":
+    if row["loss"] not in ("all", "none") and messages[-1]["role"] != "assistant":
         raise DataError(f"{name}: the last message must be the assistant's, is the {messages[-1]['role']}'s.")
 
 
@@ -159,7 +170,8 @@ def encode_row(
     answer.
 
     Raises:
-        DataError: the row is malformed, does not fit even without history, or supervises no token.
+        DataError: the row is malformed, does not fit even without history, or supervises no token though its loss is
+            not `none`.
     """
     check_row(row)
     chunk = _encode_chunk([row], partial(tokenize_exactly, tokenizer=tokenizer), tokenizer, vocabulary, max_length)
@@ -183,6 +195,7 @@ def encode_rows(
     """A whole corpus, tokenised in batches; equal to `encode_row` row by row.
 
     Rows that do not fit `max_length` or supervise nothing are left out, counted in `rejected`, and logged as one line.
+    Rows of loss `none` stay, with a mask that is False throughout.
 
     Args:
         progress: shows a bar on stderr; by default where stderr is a terminal.
@@ -247,11 +260,12 @@ def _encode_chunk(
     ids, offsets = packed.ids, packed.offsets
     lengths = np.diff(offsets)
     patterns = find_patterns(ids, offsets, vocabulary)
-    mask = build_loss_mask(np.array([row["loss"] for row in rows]), offsets, packed.in_assistant, patterns)
+    losses = np.array([row["loss"] for row in rows])
+    mask = build_loss_mask(losses, offsets, packed.in_assistant, patterns)
 
     # a row's first token is predicted from nothing, so it does not count
     before = np.concatenate([[0], np.cumsum(mask)])
-    empty = alive & (before[offsets[1:]] == before[np.minimum(offsets[:-1] + 1, offsets[1:])])
+    empty = alive & (losses != "none") & (before[offsets[1:]] == before[np.minimum(offsets[:-1] + 1, offsets[1:])])
     if empty.any():
         rejected["nothing_supervised"] += int(empty.sum())
         stays = np.repeat(~empty, lengths)

@@ -17,6 +17,13 @@ IGNORED = -100
 """Label of a token that takes no loss; what transformers and PyTorch's cross-entropy skip."""
 
 
+def build_labels(row: Mapping[str, Any]) -> list[int]:
+    """The labels of a row `{"input_ids", "loss_mask"}`: the token where the mask is True, `IGNORED` elsewhere."""
+    return [
+        token if supervised else IGNORED for token, supervised in zip(row["input_ids"], row["loss_mask"], strict=True)
+    ]
+
+
 class LossMaskCollator:
     """Pads rows `{"input_ids", "loss_mask"}` on the right.
 

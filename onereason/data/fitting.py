@@ -51,7 +51,7 @@ def fit_rows(
         if len(ids) > max_length:
             row = rows[index]
             starts = patterns.starts[slice(*np.searchsorted(patterns.rows, [index, index + 1]))] - low
-            lines = row["text"].split("\n") if row.get("text") is not None and row["loss"] == "all" else []
+            lines = row["text"].split("\n") if row.get("text") is not None and row["loss"] in ("all", "none") else []
             has_items = [bool(vocabulary.format.parse(line).items) for line in lines]
             if sum(has_items) > 1:
                 cut = _fit_lines(lines, has_items, tokenize, max_length)

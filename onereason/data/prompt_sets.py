@@ -1,7 +1,7 @@
 """Prompt sets: the wording of corpora as versioned files, one a corpus and language.
 
-A file holds `version` and texts under names, in groups where it helps: `bridge: {system: ..., user: [..., ...]}` is read
-as `bridge.system` and `bridge.user`. A text is a string, or a list of variants that say the same. Placeholders are
+A file holds `version` and texts under names, in groups where it helps: `bridge: {system: ..., user: [..., ...]}` holds
+`bridge.system` and `bridge.user`. A text is a string, or a list of variants that say the same. Placeholders are
 those of `str.format`. The first variant is the wording evaluation asks with, so a model is asked in words it was
 trained with; builders deal the others out by seed. `en` and `zh` hold the same names, variants and placeholders.
 """

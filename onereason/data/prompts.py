@@ -1,7 +1,9 @@
-"""The one place for prompt wording, and recommendation prompts as token ids.
+"""The prompts of alignment and recommendation, out of the prompt sets, and recommendation prompts as token ids.
 
 Training rows and inference prompts are made by the same functions, so a model is asked in the words it was trained
-with. A change of wording is a change of `PROMPT_VERSION`, which corpora record in their manifests.
+with. The wording stands in `onereason/prompt_sets` (see `onereason.data.prompt_sets`); `language` is one of its
+languages or a folder of one's own, `variant` one of the wordings, of which inference uses the first. Corpora record the
+versions of the sets (`describe_prompts`).
 
 Notation: `n` items of a history, `P` tokens of a rendered pattern.
 """
@@ -10,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
 
+from onereason.data.prompt_sets import load_prompt_set
 from onereason.errors import ConfigError
 from onereason.itemic.format import ANY_DOMAIN, ItemicFormat
 from onereason.itemic.vocabulary import ItemicVocabulary
-
-PROMPT_VERSION = "1"
 
 Style = Literal["chat", "plain"]
 Mode = Literal["no_think", "think"]
@@ -30,26 +32,17 @@ MODES: tuple[str, ...] = ("no_think", "think")
 SWITCHES = {"think": " /think", "no_think": " /no_think"}
 """What closes the user turn: the switch between thinking and answering at once."""
 
-RECOMMENDATION_SYSTEM = (
-    "You are a sequential recommendation engine. Items are written as itemic tokens. Read a user's history, oldest "
-    "first, and answer with the one item that comes next, as itemic tokens and nothing else."
-)
-RECOMMENDATION_USER = "The user's history in chronological order:\n{history}\nWhich {noun} comes next?"
+PROMPT_SETS = ("domains", "recommendation", "perception", "persona")
+"""The sets that this module reads."""
 
-CAPTION_SYSTEM = (
-    "You are an expert content analyst. Items are written as itemic tokens. Read an item and describe what it is about."
+PERSONA_KINDS: tuple[tuple[str, Literal["domain", "recency"]], ...] = (
+    ("portrait", "domain"),
+    ("choices", "domain"),
+    ("interests", "recency"),
+    ("profile", "recency"),
+    ("story", "recency"),
 )
-CAPTION_USER = "Describe this {noun}: {pattern}"
-
-DOMAIN_NOUNS = {
-    ANY_DOMAIN: ("item", "items"),
-    "item": ("item", "items"),
-    "video": ("video", "videos"),
-    "prod": ("product", "products"),
-    "living": ("live stream", "live streams"),
-    "ad": ("advertisement", "advertisements"),
-}
-"""Domain -> what people call one of its items, and several."""
+"""Kinds of persona text by their name in the set `persona`, and what each groups a history by."""
 
 
 @dataclass(frozen=True)
@@ -72,34 +65,43 @@ class PersonaTemplate:
     item: str
 
 
-PERSONA_TEMPLATES: tuple[PersonaTemplate, ...] = (
-    PersonaTemplate(
-        "domain",
-        "A portrait of one user.",
-        "Of the {nouns}, the user liked these:",
-        "{noun} {pattern}, captioned {caption}.",
-    ),
-    PersonaTemplate("domain", "What one user chooses, by kind.", "Among {nouns}:", "- {pattern} is about: {caption}"),
-    PersonaTemplate(
-        "recency",
-        "The interests of one user over time.",
-        "{when}:",
-        "The user liked the {noun} {pattern}, captioned {caption}.",
-    ),
-    PersonaTemplate("recency", "User profile.", "{when} the user chose:", "- {caption} {pattern}"),
-    PersonaTemplate(
-        "recency", "A user's story, oldest first.", "{when}, this is what happened.", "{caption}: the {noun} {pattern}."
-    ),
-)
-RECENCY_NAMES = {1: ("Recently",), 2: ("Earlier", "Recently"), 3: ("At first", "Later", "Most recently")}
-"""Names of the parts of a history cut into one, two or three, oldest first."""
+@cache
+def persona_templates(language: str = "en") -> tuple[PersonaTemplate, ...]:
+    """The kinds of persona text, in the order of `PERSONA_KINDS`."""
+    texts = load_prompt_set("persona", language).text
+    return tuple(
+        PersonaTemplate(grouping, *(texts(f"{kind}.{part}") for part in ("opening", "heading", "item")))
+        for kind, grouping in PERSONA_KINDS
+    )
 
 
-def domain_noun(domain: str, plural: bool = False) -> str:
+@cache
+def recency_names(language: str = "en") -> dict[int, tuple[str, ...]]:
+    """Names of the parts of a history cut into one, two or three, oldest first."""
+    prompts = load_prompt_set("persona", language)
+    return {n: prompts.variants(f"recency.{name}") for n, name in ((1, "one"), (2, "two"), (3, "three"))}
+
+
+@cache
+def domain_noun(domain: str, plural: bool = False, language: str = "en") -> str:
     """What people call an item (or items) of a domain: a word of its own, or e.g. "beauty item"."""
-    name = domain.replace("_", " ").lower()
-    singular, several = DOMAIN_NOUNS.get(domain, (f"{name} item", f"{name} items"))
-    return several if plural else singular
+    prompts = load_prompt_set("domains", language)
+    key = "any" if domain == ANY_DOMAIN else domain
+    key = f"noun.{key}" if f"noun.{key}" in prompts.texts else "noun.other"
+    return prompts.text(key, int(plural)).format(name=domain.replace("_", " ").lower())
+
+
+@cache
+def attribute_noun(attribute: str, language: str = "en") -> str:
+    """What people call an attribute: a word of its own, or the dataset's name, e.g. "price range"."""
+    prompts = load_prompt_set("domains", language)
+    key = f"attribute.{attribute}"
+    return prompts.text(key) if key in prompts.texts else attribute.replace("_", " ")
+
+
+def describe_prompts(names: Sequence[str] = PROMPT_SETS, language: str = "en") -> str:
+    """What a manifest records of the sets a corpus is written with, e.g. `recommendation/en/1, perception/en/1`."""
+    return ", ".join(load_prompt_set(name, language).describe() for name in names)
 
 
 def add_switch(text: str, mode: str) -> str:
@@ -110,29 +112,63 @@ def add_switch(text: str, mode: str) -> str:
 
 
 def recommendation_messages(
-    history_text: str, domain: str, format: ItemicFormat, mode: str = "no_think"
+    history_text: str,
+    domain: str,
+    format: ItemicFormat,
+    mode: str = "no_think",
+    language: str = "en",
+    variant: int = 0,
 ) -> list[Message]:
     """System and user turn of "which item comes next".
 
     Args:
         history_text: itemic patterns, oldest first, directly one after another.
         domain: of the item that is asked for; it is named where the format's tokens tell domains apart.
+        mode: `no_think` or `think`.
+        language, variant: of the wording.
     """
-    format.marker(domain)
-    asked = ANY_DOMAIN if ANY_DOMAIN in format.domains else domain
-    question = RECOMMENDATION_USER.format(history=history_text, noun=domain_noun(asked))
-    return [
-        {"role": "system", "content": RECOMMENDATION_SYSTEM},
-        {"role": "user", "content": add_switch(question, mode)},
-    ]
+    noun = _asked_noun(domain, format, language)
+    system, question = _turns("recommendation", "", language, variant)
+    return opening_turns(system.format(), add_switch(question.format(history=history_text, noun=noun), mode))
 
 
-def caption_messages(pattern: str, domain: str, format: ItemicFormat, mode: str = "no_think") -> list[Message]:
-    """System and user turn of "describe this item"."""
+def caption_messages(
+    pattern: str,
+    domain: str,
+    format: ItemicFormat,
+    mode: str | None = "no_think",
+    language: str = "en",
+    variant: int = 0,
+) -> list[Message]:
+    """System and user turn of "describe this item"; `mode` None leaves the switch out."""
+    noun = _asked_noun(domain, format, language)
+    system, question = _turns("perception", "caption.", language, variant)
+    asked = question.format(pattern=pattern, noun=noun)
+    return opening_turns(system.format(), asked if mode is None else add_switch(asked, mode))
+
+
+def opening_turns(system: str, user: str) -> list[Message]:
+    """A system and a user turn."""
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def _turns(name: str, group: str, language: str, variant: int) -> tuple[str, str]:
+    prompts = load_prompt_set(name, language)
+    return prompts.text(f"{group}system", variant), prompts.text(f"{group}user", variant)
+
+
+def _asked_noun(domain: str, format: ItemicFormat, language: str) -> str:
+    """What an item of the domain is called where the format's tokens tell domains apart, else "item"."""
     format.marker(domain)
-    asked = ANY_DOMAIN if ANY_DOMAIN in format.domains else domain
-    question = CAPTION_USER.format(pattern=pattern, noun=domain_noun(asked))
-    return [{"role": "system", "content": CAPTION_SYSTEM}, {"role": "user", "content": add_switch(question, mode)}]
+    return domain_noun(ANY_DOMAIN if ANY_DOMAIN in format.domains else domain, language=language)
+
+
+# The first English wording.
+RECOMMENDATION_SYSTEM = load_prompt_set("recommendation").text("system")
+CAPTION_SYSTEM = load_prompt_set("perception").text("caption.system")
+PERSONA_TEMPLATES = persona_templates()
+RECENCY_NAMES = recency_names()
+PROMPT_VERSION = describe_prompts()
 
 
 class RecommendationPrompt:
@@ -143,7 +179,12 @@ class RecommendationPrompt:
     """
 
     def __init__(
-        self, tokenizer: Any, vocabulary: ItemicVocabulary, style: str = "chat", mode: str = "no_think"
+        self,
+        tokenizer: Any,
+        vocabulary: ItemicVocabulary,
+        style: str = "chat",
+        mode: str = "no_think",
+        language: str = "en",
     ) -> None:
         """
         Args:
@@ -151,27 +192,30 @@ class RecommendationPrompt:
             vocabulary: their ids.
             style: `chat` or `plain`.
             mode: `no_think` or `think`; without meaning for `plain`.
+            language: of the prompt set `recommendation`, or a folder that holds it; without meaning for `plain`.
 
         Raises:
-            ConfigError: an unknown style or mode.
+            ConfigError: an unknown style, mode or language.
             ModelError: the tokenizer does not give the itemic tokens the vocabulary's ids.
         """
         if style not in STYLES:
             raise ConfigError(f"prompt style {style!r} is not known; use {' or '.join(STYLES)}.")
         if mode not in MODES:
             raise ConfigError(f"prompt mode {mode!r} is not known; use {' or '.join(MODES)}.")
+        load_prompt_set("recommendation", language)
         vocabulary.check_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
         self.style = cast(Style, style)
         self.mode = cast(Mode, mode)
+        self.language = language
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
 
     def messages(self, history_text: str, domain: str) -> list[Message]:
         """The turns before the answer; `ConfigError` in style `plain`, which has none."""
         if self.style == "plain":
             raise ConfigError("prompt style 'plain' is text without turns; use style 'chat' for messages.")
-        return recommendation_messages(history_text, domain, self.vocabulary.format, self.mode)
+        return recommendation_messages(history_text, domain, self.vocabulary.format, self.mode, self.language)
 
     def render(self, history_text: str, domain: str) -> str:
         """The whole prompt as text."""

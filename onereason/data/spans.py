@@ -13,8 +13,9 @@ import numpy as np
 
 from onereason.itemic.vocabulary import ItemicVocabulary
 
-LOSSES = ("all", "assistant", "target_items", "next_items")
-"""What a row supervises: every token; the assistant's spans; the items in them; these and all items but the first."""
+LOSSES = ("all", "assistant", "target_items", "next_items", "none")
+"""What a row supervises: every token; the assistant's spans; the items in them; these and all items but the first;
+nothing (text that only balances a mixture)."""
 
 _BEGIN, _END = 100, 1000  # kinds of marker tokens: this plus the domain's number (levels are at most 26)
 

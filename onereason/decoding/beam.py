@@ -19,6 +19,7 @@ import torch
 from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, language_model, prefill
 from onereason.errors import ConfigError, ModelError
 from onereason.itemic.trie import ItemTrie, TrieTensors
+from onereason.model.sampling import stable_topk
 
 if TYPE_CHECKING:
     from onereason.itemic.filters import FilterTensors, NodeFilter
@@ -264,18 +265,6 @@ def _best_children(
     parents[prompt, position] = row % live
     chosen = stable_topk(scores, kept)
     return nodes.gather(1, chosen), scores.gather(1, chosen), parents.gather(1, chosen)
-
-
-def stable_topk(values: torch.Tensor, k: int) -> torch.Tensor:
-    """Indices `[B, k]` of the largest of `values` `[B, W]`, descending; of equal values the earlier index comes first.
-
-    `torch.topk` picks among equal values at will; it serves here to find the k-th value only.
-    """
-    least = values.topk(k, dim=1).values[:, -1:]
-    above, equal = values > least, values == least
-    keep = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
-    index = keep.nonzero()[:, 1].view(len(values), k)
-    return index.gather(1, values.gather(1, index).sort(stable=True, dim=1, descending=True).indices)
 
 
 def check_search(

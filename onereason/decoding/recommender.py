@@ -16,21 +16,24 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
+from onereason.data.prompt_sets import LANGUAGES, load_prompt_set
 from onereason.decoding.beam import BeamResult, beam_search, check_search, search_stems
 from onereason.decoding.stems import check_prompt_lengths, eval_mode, left_pad, prefill
-from onereason.decoding.think import SamplingConfig, ThinkIds, Traces, close_traces, load_think_ids, sample_traces
+from onereason.decoding.think import ThinkIds, Traces, close_traces, load_think_ids, sample_traces
 from onereason.errors import ConfigError, ModelError
 from onereason.io import MANIFEST_NAME, read_json
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.trie import ItemTrie, build_catalog_trie
 from onereason.itemic.trie_file import load_or_build_catalog_trie
 from onereason.itemic.vocabulary import ItemicVocabulary
+from onereason.model.device import resolve_device
+from onereason.model.sampling import SamplingConfig
 
 if TYPE_CHECKING:
     from onereason.data.prompts import RecommendationPrompt
     from onereason.itemic.filters import NodeFilter
 
-DEFAULT_STYLE, DEFAULT_MAX_HISTORY = "chat", 50
+DEFAULT_STYLE, DEFAULT_MAX_HISTORY, DEFAULT_LANGUAGE = "chat", 50, "en"
 DTYPES = ("float32", "bfloat16", "auto")
 
 
@@ -64,7 +67,8 @@ class Recommender:
         """Writes a history as the prompt of an answer with a trace."""
         from onereason.data.prompts import RecommendationPrompt
 
-        return RecommendationPrompt(self.prompt.tokenizer, self.vocabulary, style=self.prompt.style, mode="think")
+        prompt = self.prompt
+        return RecommendationPrompt(prompt.tokenizer, self.vocabulary, prompt.style, "think", prompt.language)
 
     @cached_property
     def think_ids(self) -> ThinkIds:
@@ -177,19 +181,20 @@ def load_recommender(
     *,
     style: str | None = None,
     max_history: int | None = None,
+    language: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
 ) -> Recommender:
     """Loads a complete model folder (weights, tokenizer, `itemic.json`, catalog).
 
-    `style` and `max_history` default to what the folder's `manifest.json` records under `"prompt"`, then to a chat
-    prompt of 50 items. `device` "auto" is the GPU where there is one; `dtype` "auto" is bfloat16 where the machine
-    computes it fast, else float32.
+    `style`, `max_history` and `language` default to what the folder's `manifest.json` records under `"prompt"`, then
+    to an English chat prompt of 50 items. `device` "auto" is the GPU where there is one; `dtype` "auto" is bfloat16
+    where the machine computes it fast, else float32.
 
     Raises:
         ModelError: the folder is incomplete or no extended model folder.
         CatalogError, FormatError: it has no catalog, or one of another format.
-        ConfigError: an unknown device or type, or `max_history` below 1.
+        ConfigError: an unknown device, type or language, or `max_history` below 1.
     """
     from onereason.data.prompts import RecommendationPrompt
     from onereason.model.folder import load_model_folder, require_catalog
@@ -199,6 +204,8 @@ def load_recommender(
     recorded = read_prompt_settings(model_dir)
     style = style or recorded.get("style", DEFAULT_STYLE)
     max_history = recorded.get("max_history", DEFAULT_MAX_HISTORY) if max_history is None else max_history
+    language = language or recorded.get("language", DEFAULT_LANGUAGE)
+    load_prompt_set("recommendation", language)
     if max_history < 1:
         raise ConfigError(f"max_history must be at least 1, got {max_history}.")
     if dtype not in DTYPES:
@@ -215,13 +222,21 @@ def load_recommender(
         folder.vocabulary,
         catalog,
         load_or_build_catalog_trie(model_dir, catalog, folder.vocabulary),
-        RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style),
+        RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style, language=language),
         max_history,
     )
 
 
 def read_prompt_settings(model_dir: Path) -> dict[str, Any]:
-    """What the folder's manifest records about its prompts: `style`, `max_history`; empty where it says nothing."""
+    """What the folder's manifest records about its prompts; empty where it says nothing.
+
+    Returns:
+        some of `style`, `max_history` and `language`. A language that is none of the package's is a folder of prompt
+        sets, which the model folder may hold: then its path is given.
+
+    Raises:
+        ModelError: a value of the wrong type.
+    """
     path = model_dir / MANIFEST_NAME
     manifest = read_json(path, "model manifest") if path.is_file() else {}
     settings = manifest.get("prompt") if isinstance(manifest, dict) else None
@@ -230,19 +245,9 @@ def read_prompt_settings(model_dir: Path) -> dict[str, Any]:
     max_history = settings.get("max_history", DEFAULT_MAX_HISTORY)
     if not isinstance(max_history, int) or max_history < 1:
         raise ModelError(f"{path}: prompt.max_history should be a whole number from 1, is {max_history!r}.")
+    language = settings.get("language", DEFAULT_LANGUAGE)
+    if not isinstance(language, str) or not language:
+        raise ModelError(f"{path}: prompt.language should be en, zh or a folder of prompt sets, is {language!r}.")
+    if language not in LANGUAGES and (model_dir / language).is_dir():
+        settings = settings | {"language": str(model_dir / language)}
     return settings
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device; `ConfigError` where it is unknown or not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device {device!r} is not known; use auto, cpu, cuda or cuda:N.") from error
-    if found.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N.")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for, but this machine shows no CUDA GPU; use --device cpu.")
-    return found

@@ -15,33 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from onereason.decoding.beam import stable_topk
 from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, language_model, left_pad
 from onereason.errors import ConfigError, ModelError
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How traces are sampled; the defaults are the public OneReason benchmark's."""
-
-    max_new_tokens: int = 4096
-    """The thinking budget: a trace that has not closed by then is cut."""
-    temperature: float = 0.6
-    """0 takes the most likely token every time."""
-    top_k: int = 50
-    """Only the `top_k` most likely tokens are drawn; 0 for all."""
-    top_p: float = 0.95
-    """Only the most likely tokens that together reach this probability are drawn."""
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"the thinking budget must be at least 1 token, got {self.max_new_tokens}.")
-        if not (self.temperature == 0 or 1e-3 <= self.temperature < float("inf")):
-            raise ConfigError(f"temperature must be 0 or a number from 0.001, got {self.temperature}.")
-        if self.top_k < 0:
-            raise ConfigError(f"top_k must be at least 0 (0 draws from all tokens), got {self.top_k}.")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p must lie in (0, 1], got {self.top_p}.")
+from onereason.model.sampling import SamplingConfig, draw
 
 
 @dataclass(frozen=True)
@@ -172,27 +148,6 @@ def sample_traces(
     scores = torch.stack(logprobs, 1) if logprobs else empty
     shape = (batch, num, token_ids.shape[1])
     return Traces(token_ids.view(shape), closed.view(batch, num), scores.view(shape)), stems
-
-
-def draw(logits: torch.Tensor, uniform: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
-    """One token a row of float32 logits `[S, V]`, by inverting the cumulative distribution at `uniform` `[S]`.
-
-    Temperature, then the `top_k` most likely, then the fewest of these that reach `top_p` (Holtzman et al. 2020, "The
-    curious case of neural text degeneration"); the most likely token always stays. Equal logits are ordered by token.
-    """
-    if config.temperature == 0:
-        return logits.argmax(-1)
-    k = min(config.top_k or logits.shape[1], logits.shape[1])
-    tokens = stable_topk(logits, k)
-    values = logits.gather(1, tokens)
-    probabilities = (values.double() / config.temperature).softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(before >= config.top_p, 0.0)
-    cumulative = probabilities.cumsum(-1)
-    # The first place whose cumulative probability exceeds the draw.
-    place = torch.searchsorted(cumulative, (uniform.double() * cumulative[:, -1])[:, None], right=True)
-    last = (probabilities > 0).sum(-1, keepdim=True) - 1
-    return tokens.gather(1, torch.minimum(place, last))[:, 0]
 
 
 def close_traces(stems: Stems, suffixes: Sequence[Sequence[int]]) -> Stems:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onereason.data.chat import Answer, check_row, encode_row, encode_rows, iter_supervised, load_template, parse_answer
+from onereason.data.chat import (
+    LOSSES,
+    Answer,
+    check_row,
+    encode_row,
+    encode_rows,
+    iter_supervised,
+    load_template,
+    parse_answer,
+)
 from onereason.data.rendering import RowTokenizer, tokenize_exactly
 from onereason.errors import ConfigError, DataError
 
@@ -95,6 +104,20 @@ def test_a_target_without_history_is_supervised(words):
     assert_encodes(words, row, [(opening, False), (V1, True), ("<|im_end|>\n", False)])
 
 
+def test_loss_none_keeps_the_row_and_supervises_nothing(words):
+    assert_encodes(words, text_row(f"liked {V1}{V2}", "none"), [(f"liked {V1}{V2}", False)])
+    row = chat(("user", "What?"), loss="none")  # the last turn need not be the assistant's
+    assert_encodes(words, row, [("<|im_start|>user\nWhat?<|im_end|>\n", False)])
+
+
+def test_rows_of_loss_none_are_not_rejected_for_teaching_nothing(words):
+    rows = [text_row(V1, "none"), text_row(V1), text_row(V1 + V2)]
+    encoded = encode_rows(rows, words.tokenizer, words.vocabulary)
+    assert encoded.source.tolist() == [0, 2] and encoded.rejected == {"nothing_supervised": 1}
+    assert [ids.tolist() for ids in iter_supervised(encoded)] == [[], words.tokenizer(V2)["input_ids"]]
+    assert len(encode_rows(rows[:1], words.tokenizer, words.vocabulary)) == 1  # a corpus may hold nothing else
+
+
 def test_all_supervises_every_token(words):
     assert_encodes(words, text_row(f"liked {V1}, captioned a pie.", "all"), [(f"liked {V1}, captioned a pie.", True)])
     row = chat(("user", "What?"), ("assistant", "Four."), loss="all")
@@ -175,6 +198,13 @@ def test_a_persona_loses_whole_lines_and_empty_headings(words):
     assert_encodes(words, text_row("\n".join(lines), "all"), [(shorter, True)], max_length=size - 1)
 
 
+def test_a_persona_without_loss_is_cut_as_one_with_loss(words):
+    text = "\n".join(["The user.", "At first:", f"red pie {V1}", "Later:", f"two {V2}", f"four {V3}"])
+    limit = len(words.tokenizer(text, add_special_tokens=False)["input_ids"]) - 1
+    cut, kept = (encode_row(text_row(text, loss), words.tokenizer, words.vocabulary, limit) for loss in ("none", "all"))
+    assert cut["input_ids"] == kept["input_ids"] and not any(cut["loss_mask"]) and all(kept["loss_mask"])
+
+
 @pytest.mark.parametrize("cut_by", [0, 1, 5])
 def test_cut_conversation_equals_the_shorter_conversation(any_words, cut_by):
     format = any_words.format
@@ -201,13 +231,13 @@ def _rows(draw) -> list[dict]:
     made = []
     for number in range(draw(st.integers(1, 6))):
         if draw(st.booleans()):
-            row = text_row(draw(_CONTENT) + V1 + V2, draw(st.sampled_from(["all", "next_items"])))
+            row = text_row(draw(_CONTENT) + V1 + V2, draw(st.sampled_from(["all", "next_items", "none"])))
         else:
             turns = [("system", "Be brief.")] * draw(st.integers(0, 1))
             for _ in range(draw(st.integers(0, 1))):
                 turns += [("user", draw(_CONTENT)), ("assistant", draw(_CONTENT))]
             turns += [("user", draw(_CONTENT)), ("assistant", draw(_CONTENT) + V3)]
-            row = chat(*turns, loss=draw(st.sampled_from(["all", "assistant", "target_items", "next_items"])))
+            row = chat(*turns, loss=draw(st.sampled_from(LOSSES)))
         made += [row | {"id": str(number)}] * draw(st.integers(1, 2))
     return made
 
@@ -265,8 +295,15 @@ def test_empty_corpus(words):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "chess"}, "row 'r': task is 'chess'; use one of persona, sequential, caption, general"),
-        ({"loss": None}, "row 'r': loss is None; use one of all, assistant, target_items, next_items"),
+        ({"task": "Chess"}, "row 'r': task is 'Chess'; use a name of lower-case letters, digits and underscores"),
+        ({"task": "2nd"}, "task is '2nd'"),
+        ({"task": "chess\n"}, r"task is 'chess\\n'"),
+        ({"task": ""}, "task is ''"),
+        ({"task": 7}, "task is 7"),
+        ({"loss": None}, "row 'r': loss is None; use one of all, assistant, target_items, next_items, none"),
+        ({"domain": ""}, "row 'r': domain must be a non-empty string, got ''; or leave it out"),
+        ({"user": 7}, "user must be a non-empty string, got 7"),
+        ({"teacher": ["a"]}, r"teacher must be a non-empty string, got \['a'\]"),
         ({"mode": "deep"}, "mode is 'deep'"),
         ({"text": V1}, "needs either 'text' or 'messages', has both"),
         ({"messages": None}, "has neither"),
@@ -282,6 +319,12 @@ def test_malformed_rows(change, message):
     row = chat(("user", "a"), ("assistant", "b")) | change
     with pytest.raises(DataError, match=message):
         check_row({key: value for key, value in row.items() if value is not None or key == "loss"})
+
+
+@pytest.mark.parametrize("task", ["persona", "r3", "item_qa", "x"])
+def test_a_row_may_name_its_task_domain_user_and_teacher(task):
+    check_row(chat(("user", "a"), ("assistant", "b")) | {"task": task})
+    check_row(text_row(V1) | {"task": task, "domain": "video", "user": "u7", "teacher": "endpoint:gpt"})
 
 
 def test_a_row_that_teaches_nothing(words):

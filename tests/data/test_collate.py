@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onereason.data.collate import IGNORED, LossMaskCollator
+from onereason.data.collate import IGNORED, LossMaskCollator, build_labels
 from onereason.errors import ConfigError, DataError
 
 ROWS = [
@@ -19,6 +19,10 @@ def test_a_batch_is_padded_on_the_right():
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
     assert IGNORED == -100
+
+
+def test_labels_of_one_row():
+    assert [build_labels(row) for row in ROWS] == [[IGNORED, 6, 7], [8]]
 
 
 def test_a_real_token_equal_to_the_pad_token_keeps_its_label():

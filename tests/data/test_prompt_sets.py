@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_groups_become_dotted_names_and_variants_go_round(tmp_path):
-    prompts = load_prompt_set("mine", write(tmp_path, "version: 3\na: {b: one, c: [x {n}, y {n}]}\n"))
+    prompts = load_prompt_set("mine", write(tmp_path, "version: 3\na: {b: one, c: ['x {n}', 'y {n}']}\n"))
     assert prompts.texts == {"a.b": ("one",), "a.c": ("x {n}", "y {n}")}
     assert [prompts.text("a.c", v) for v in range(3)] == ["x {n}", "y {n}", "x {n}"]
     assert prompts.describe() == f"mine/{tmp_path.name}/3"

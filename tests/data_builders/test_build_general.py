@@ -78,6 +78,31 @@ def test_corpus_of_a_file(tmp_path):
     manifest = read_json(tmp_path / "out/manifest.json")
     assert manifest["rejected"] == {"not_json": 1, "unknown_shape": 1, "not_an_object": 1}
     assert set(manifest["inputs"]) == {"in.jsonl"}
+    assert read_jsonl(tmp_path / "out/rejected.jsonl") == [
+        {"id": "in:2", "reason": "not_json", "detail": "{broken"},
+        {"id": "in:4", "reason": "unknown_shape", "detail": '{"question": "a"}'},
+        {"id": "in:5", "reason": "not_an_object", "detail": "[1]"},
+    ]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    """Blank lines count; the last line of the first file has no end."""
+    for name, lines in (("a", ["", "q1", "q2"]), ("b", ["q3", " ", "", "q4"]), ("c", ["q5"])):
+        (tmp_path / name).mkdir()
+        text = "\n".join(json.dumps({"question": line, "answer": "ü"}) if line.strip() else line for line in lines)
+        (tmp_path / name / ("train.jsonl" if name != "c" else "other.jsonl")).write_text(text)
+    paths = [str(tmp_path / name) for name in ("a/train.jsonl", "b/train.jsonl", "c/other.jsonl")]
+    for size in ("1", "2", "100"):
+        assert main(["--input", *paths, "--shard-size", size, "--out", str(tmp_path / size)]) == 0
+        rows = {row["id"]: row["messages"][0]["content"] for row in read_jsonl(tmp_path / size / "rows.jsonl")}
+        assert list(rows) == ["train.1:2", "train.1:3", "train.2:1", "train.2:4", "other:1"]
+        assert list(rows.values()) == [f"q{i} /no_think" for i in range(1, 6)]
+
+
+def test_half_an_emoji_in_the_input(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "a \\ud83d", "answer": "b"}\n')
+    assert main(["--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out")]) == 0
+    assert read_jsonl(tmp_path / "out/rows.jsonl")[0]["messages"][0]["content"] == "a \ufffd /no_think"
 
 
 def test_synthetic_rows_follow_the_seed(tmp_path):
@@ -102,7 +127,11 @@ def test_a_sample_keeps_the_order(tmp_path):
 def test_gsm8k(shared_dir, tmp_path):
     path = shared_dir / "data/gsm8k/gsm8k_train.jsonl"
     assert main(["--input", str(path), "--out", str(tmp_path / "out")]) == 0
-    assert read_json(tmp_path / "out/manifest.json")["counts"] == {"rows": 7473, "mode_no_think": 7473}
+    assert read_json(tmp_path / "out/manifest.json")["counts"] == {
+        "rows": 7473,
+        "mode_no_think": 7473,
+        "task_general": 7473,
+    }
 
 
 @pytest.mark.parametrize(

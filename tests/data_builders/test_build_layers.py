@@ -1,5 +1,7 @@
 """Rows of the layered evaluation: each question against the world it is made of, and nothing held out in any."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import json
@@ -14,6 +16,7 @@ import pytest
 from data_builders.build_layers import gsm8k_row, main, mix
 from data_builders.layer_sources import load_episodes
 from onereason.data.prompts import CAPTION_SYSTEM
+from onereason.data.schema import INTERACTION_SCHEMA, ITEM_SCHEMA, Dataset, save_dataset
 from onereason.data.simulate import WorldConfig, simulate_world, write_world
 from onereason.evaluation.layers.generation import Generation
 from onereason.evaluation.layers.rows import bind_format, load_rows
@@ -192,6 +195,48 @@ def test_timelines_keep_their_newest_entries(simulated, tmp_path):
         assert len(events) >= 2 and all(f"{e['date']} {e['action']}" in shown for e in events)
 
 
+def test_chinese(simulated, tmp_path):
+    assert main([*simulated.arguments, "--max-rows", "40", "--language", "zh", "--out", str(tmp_path / "rows")]) == 0
+    assert main([*simulated.arguments, "--max-rows", "40", "--out", str(tmp_path / "english")]) == 0
+    chinese, english = (read_jsonl(tmp_path / name / "rows.jsonl") for name in ("rows", "english"))
+    for row, same in zip(chinese, english, strict=True):
+        assert (row["id"], row["task"]) == (same["id"], same["task"])
+        if row["task"] not in ("topic", "direct"):  # the logic of a chain is told in the language
+            assert row["reference"] == same["reference"]
+    of_task = {row["task"]: row for row in chinese}
+    assert asked(of_task["caption"]).startswith("请描述这个") and asked(of_task["grounding"]).startswith("这是哪个")
+    assert asked(of_task["direct"]).endswith("该用户的主要兴趣是如何演变的？")
+    assert all(
+        "兴趣" in e["logic"] or "拓展" in e["logic"] for e in of_task["topic"]["reference"]["logic_chain"]["events"]
+    )
+    config = read_json(tmp_path / "rows/manifest.json")["config"]
+    assert config["language"] == "zh"
+    assert config["prompt_version"] == "domains/zh/1, perception/zh/1, derivation/zh/1, evolution/zh/1"
+
+
+def test_lists_are_asked_for_their_narrowest_value(tmp_path):
+    """Of a list, no value of the item's own is a wrong choice; names that nobody shares are not asked for."""
+    lists = [["care", "soap"], ["care", "cream"], ["care", "soap"], ["care", "cream"]]
+    n = len(lists)
+    names = [f"i{i}" for i in range(n)]
+    texts = [json.dumps({"categories": of, "asin": f"B{i}"}) for i, of in enumerate(lists)]
+    columns = {"item_id": names, "domain": ["video"] * n, "title": names, "text": names, "attributes": texts}
+    interactions = pl.DataFrame(
+        [("ann", i, t, "click", "video") for t, i in enumerate(names)], schema=INTERACTION_SCHEMA, orient="row"
+    )
+    save_dataset(Dataset(pl.DataFrame(columns, schema=ITEM_SCHEMA), interactions), tmp_path / "data")
+    codes = np.array([(0, 0, i) for i in range(n)])
+    Catalog(FORMAT, names, codes, ["video"] * n, names).save(tmp_path / "catalog")
+    arguments = ["--data", str(tmp_path / "data"), "--catalog", str(tmp_path / "catalog")]
+    assert main([*arguments, "--out", str(tmp_path / "rows")]) == 0
+    rows = [row for row in read_jsonl(tmp_path / "rows/rows.jsonl") if row["task"] == "item_qa"]
+    assert [row["id"] for row in rows] == [f"item_qa:i{i}:categories" for i in range(n)]
+    for row, of in zip(rows, lists, strict=True):
+        choices = row["reference"]["choices"]
+        assert sorted(choices) == ["cream", "soap"]
+        assert choices[LETTERS.index(row["reference"]["answer"])] == of[-1]
+
+
 def test_a_truth_of_another_world_is_refused(simulated, tmp_path, capsys):
     write_world(simulate_world(WorldConfig(users=25, items=120, topics=8, seed=1)), tmp_path / "data")
     pl.read_parquet(tmp_path / "data/interactions.parquet")[:-1].write_parquet(tmp_path / "data/interactions.parquet")
@@ -301,6 +346,7 @@ def test_mix_says_where_the_true_choice_is():
         (["--data", "x"], "--data and --catalog belong together"),
         (["--gsm8k", "nowhere.jsonl"], "GSM8K not found"),
         (["--gsm8k", "x", "--max-rows", "0"], "--max-rows (0) must be at least 1"),
+        (["--gsm8k", "x", "--language", "fr"], "prompt set 'domains' for language 'fr' not found"),
         (["--gsm8k", "x", "--choices", "11"], "--choices must lie between 2 and 10, got 11"),
     ],
 )

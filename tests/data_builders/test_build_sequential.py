@@ -75,8 +75,11 @@ def test_corpus(world, tmp_path):
     for row in rows:
         check_row(row)
     manifest = read_json(tmp_path / "out/manifest.json")
-    assert manifest["counts"] == {"rows": 4, "mode_no_think": 4}
+    assert manifest["counts"] == {"rows": 4, "mode_no_think": 4, "task_sequential": 4}
     assert manifest["rejected"] == {"fewer_than_2_training_items": 2}  # bob and cid
+    assert manifest["rejected_examples"] == {
+        "fewer_than_2_training_items": [{"id": "bob", "detail": "1 items"}, {"id": "cid", "detail": "1 items"}]
+    }
     assert manifest["config"]["max_history"] == 50 and manifest["seed"] == 0
     assert set(manifest["inputs"]) == {"interactions.parquet", "catalog.parquet", "catalog.json"}
     card = (tmp_path / "out/CARD.md").read_text()

@@ -9,18 +9,20 @@ import pytest
 import torch
 
 from onereason.data.prompts import RecommendationPrompt
-from onereason.decoding.recommender import Recommender
+from onereason.decoding.recommender import Recommender, load_recommender, read_prompt_settings
 from onereason.decoding.think import (
     SamplingConfig,
     ThinkIds,
     load_think_ids,
 )
 from onereason.errors import ConfigError, ModelError
+from onereason.io import write_json
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.filters import build_filter
 from onereason.itemic.format import ItemicFormat, Marker
 from onereason.itemic.trie import build_catalog_trie
 from onereason.model.extend import extend_model
+from onereason.model.folder import save_model_folder
 from onereason.model.tiny import build_tiny_model, build_tiny_tokenizer
 from tests.decoding.reference import (
     check_row,
@@ -171,3 +173,40 @@ def test_a_search_that_cannot_be_is_refused_before_thinking(recommender, monkeyp
         recommender.think(prompts, ["video"], [[0]], 4, SamplingConfig(max_new_tokens=2), nothing)
     with pytest.raises(ConfigError, match="num_beams must be at least 1, got 0"):
         recommender.think(prompts, ["video"], [[0]], 0, SamplingConfig(max_new_tokens=2))
+
+
+# -- how a model folder wants to be asked ---------------------------------------------------------------------------
+
+
+def test_thinking_asks_in_the_language_of_the_prompt(recommender):
+    tokenizer, vocabulary = recommender.prompt.tokenizer, recommender.vocabulary
+    chinese = replace(recommender, prompt=RecommendationPrompt(tokenizer, vocabulary, language="zh"))
+    ids = chinese.render(HISTORIES[0], "video", "think")
+    prompt = RecommendationPrompt(tokenizer, vocabulary, "chat", "think", "zh")
+    assert ids == prompt.encode(chinese.pattern_ids[HISTORIES[0]], "video") + chinese.think_ids.opening
+    assert ids != recommender.render(HISTORIES[0], "video", "think")
+
+
+def test_a_model_folder_is_asked_in_the_language_it_records(recommender, tmp_path):
+    folder, tokenizer = tmp_path / "model", recommender.prompt.tokenizer
+    manifest = {"prompt": {"style": "chat", "max_history": 7, "language": "zh"}}
+    save_model_folder(recommender.model, tokenizer, recommender.vocabulary, recommender.catalog, folder, manifest)
+    loaded = load_recommender(folder, device="cpu")
+    assert (loaded.prompt.language, loaded.max_history) == ("zh", 7)
+    assert load_recommender(folder, device="cpu", language="en").prompt.language == "en"
+    with pytest.raises(ConfigError, match="prompt set 'recommendation' for language 'fr' not found"):
+        load_recommender(folder, device="cpu", language="fr")
+
+
+def test_recorded_prompt_settings(tmp_path):
+    def recorded(prompt) -> dict:
+        write_json(tmp_path / "manifest.json", {"prompt": prompt})
+        return read_prompt_settings(tmp_path)
+
+    assert recorded({"style": "plain"}) == {"style": "plain"} and recorded(None) == {}
+    assert recorded({"language": "zh"}) == {"language": "zh"}
+    assert recorded({"language": "mine"}) == {"language": "mine"}
+    (tmp_path / "mine").mkdir()  # a model folder may hold the prompt sets it was trained with
+    assert recorded({"language": "mine"}) == {"language": str(tmp_path / "mine")}
+    with pytest.raises(ModelError, match="prompt.language should be en, zh or a folder of prompt sets, is 3"):
+        recorded({"language": 3})

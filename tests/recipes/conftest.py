@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -11,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 600
@@ -38,7 +42,7 @@ def compiled_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tied model folder, a dataset and three corpora."""
+    """A folder with a tied model folder, a dataset and five corpora."""
     root = tmp_path_factory.mktemp("tiny_world")
     load_tiny_world().write_world(root)
     return root
@@ -65,7 +69,10 @@ def overrides(recipe: str, world: Path, out: Path, **more: Any) -> list[str]:
         "training.logging_steps": 1,
         "training.group_by_length": False,
     }
-    if recipe == "warmup":
+    if recipe == "sft":
+        for corpus, share in (("decision", 0.7), ("caption", 0.2), ("balance", 0.1)):
+            values |= {f"data.corpora.{corpus}": world / corpus, f"data.shares.{corpus}": share}
+    elif recipe == "warmup":
         values |= {"data.corpora.persona": world / "persona", "data.shares.persona": 1.0}
     else:
         for corpus, share in (("persona", 0.3), ("sequential", 0.5), ("caption", 0.2)):
@@ -108,6 +115,20 @@ def launch(recipe: str, arguments: list[str], processes: int = 1, **env: str) ->
             pytest.fail(f"{recipe} did not end in {TIMEOUT_S} s:\n{stdout[-3000:]}{stderr[-6000:]}")
     assert process.returncode == 0, stdout[-3000:] + stderr[-6000:]
     return subprocess.CompletedProcess(run, process.returncode, stdout, stderr)
+
+
+def run_in_process(recipe: str, arguments: list[str]) -> None:
+    """The recipe in this process, which is quick; mistakes arrive as exceptions."""
+    from onereason.config import load_config
+
+    module = importlib.import_module(f"recipes.{recipe}")
+    module.run(load_config(getattr(module, f"{recipe.capitalize()}Config"), None, arguments))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
 
 
 def losses(out: Path) -> list[float]:

@@ -10,17 +10,18 @@ import yaml
 
 from onereason.config import load_config
 from recipes.align import AlignConfig
+from recipes.sft import SftConfig
 from recipes.warmup import WarmupConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "recipes" / "configs"
-CLASSES = {"warmup": WarmupConfig, "align": AlignConfig}
+CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig}
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 
 def test_every_folder_of_configurations_has_a_class() -> None:
     assert {p.relative_to(CONFIGS).parts[0] for p in FILES} == set(CLASSES)
-    assert len(FILES) >= 6
+    assert len(FILES) >= 11
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))

@@ -12,29 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import REPOSITORY, command, environment, launch, losses, overrides
+from conftest import REPOSITORY, command, environment, launch, losses, overrides, run_in_process, weights
 
-from onereason.config import load_config
 from onereason.errors import OnereasonError
 from onereason.itemic.vocabulary import ItemicVocabulary
-
-
-def run_in_process(recipe: str, arguments: list[str]) -> None:
-    if recipe == "warmup":
-        from recipes.warmup import WarmupConfig, run
-
-        run(load_config(WarmupConfig, None, arguments))
-    else:
-        from recipes.align import AlignConfig, run
-
-        run(load_config(AlignConfig, None, arguments))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,30 @@ def catalog() -> Catalog:
     )
 
 
+def decisions(items: Catalog, histories: list[np.ndarray]) -> list[dict]:
+    """What comes next, once with a trace and once without, from known[:-1] to known[-1]."""
+    rows = []
+    for user, history in enumerate(histories):
+        *before, target = history[:-2]
+        question = f"{''.join(items.render(i) for i in before)}\nWhich comes next?"
+        trace = f"The user likes {items.captions[before[-1]]}."
+        common = {"loss": "assistant", "domain": items.domains[target], "user": f"u{user}", "teacher": "template"}
+        for mode, answer in (("no_think", ""), ("think", f"<think>\n{trace}\n</think>\n\n")):
+            messages = [
+                {"role": "user", "content": f"{question} /{mode}"},
+                {"role": "assistant", "content": answer + items.render(target)},
+            ]
+            rows.append({"id": f"d{user}:{mode}", "task": "r3", "mode": mode, "messages": messages, **common})
+    return rows
+
+
+def balance(rows: list[dict]) -> list[dict]:
+    """The same texts without loss."""
+    return [row | {"id": f"b{row['id']}", "task": "balance", "loss": "none"} for row in rows]
+
+
 def write_world(root: Path, tie: bool = True) -> None:
-    """`root/model`, `root/data`, and the corpora `root/persona`, `root/sequential`, `root/caption`."""
+    """`root/model`, `root/data`, and the corpora `persona`, `sequential`, `caption`, `decision` and `balance`."""
     items = catalog()
     rng = np.random.default_rng(1)
     histories = [rng.permutation(NUM_ITEMS)[:HISTORY] for _ in range(NUM_USERS)]
@@ -83,7 +105,9 @@ def write_world(root: Path, tie: bool = True) -> None:
         }
         for n in range(NUM_ITEMS)
     ]
-    for name, corpus in (("sequential", sequential), ("persona", persona), ("caption", caption)):
+    corpora = {"sequential": sequential, "persona": persona, "caption": caption}
+    corpora |= {"decision": decisions(items, histories), "balance": balance(persona)}
+    for name, corpus in corpora.items():
         (root / name).mkdir(parents=True)
         write_jsonl(root / name / "rows.jsonl", corpus)
 

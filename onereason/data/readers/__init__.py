@@ -2,6 +2,8 @@
 
 A reader adds no rule of its own about what is kept: it hands over everything it finds, and `onereason.data.validate`
 counts, refuses, drops or fixes. Importing this package loads no reader and no Polars.
+
+Corpora larger than memory (`CORPORA`) have a `LAYOUT` instead, which `onereason.data.readers.streaming` joins on disk.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from onereason.errors import ConfigError
 
 if TYPE_CHECKING:
     from onereason.data.raw import RawTables
+    from onereason.data.readers.streaming.layout import Layout
     from onereason.data.schema import Dataset
     from onereason.data.validate import Policy
 
@@ -71,6 +74,38 @@ READERS: dict[str, ReaderSpec] = {
 """Reader name -> how to use it."""
 
 
+@dataclass(frozen=True)
+class CorpusSpec:
+    """A public corpus that is imported out of core, together with its ready semantic ids."""
+
+    module: str
+    """Module that holds `LAYOUT`; it is imported when the corpus is read."""
+    help: str
+    """One line: what the corpus is."""
+    expects: str
+    """The tables expected at the path."""
+
+    @property
+    def layout(self) -> Layout:
+        """What `onereason.data.readers.streaming.importer.import_corpus` takes."""
+        return importlib.import_module(self.module).LAYOUT
+
+
+CORPORA: dict[str, CorpusSpec] = {
+    "explorer": CorpusSpec(
+        "onereason.data.readers.explorer",
+        "the OneReason Explorer tables, with their semantic ids (needs --catalog-out)",
+        "a folder with OneReason_UserProfile, _Pid2Sid, _Pid2Caption, _Pid2Tag (.parquet, -*.parquet or folders)",
+    ),
+    "recif": CorpusSpec(
+        "onereason.data.readers.recif",
+        "OpenOneRec's RecIF release, with its semantic ids (needs --catalog-out)",
+        "a folder with onerec_bench_release, video_ad_pid2sid, goods_pid2sid, pid2caption (.parquet)",
+    ),
+}
+"""Corpus name -> how to use it."""
+
+
 def import_dataset(
     reader: str, paths: str | Path | Sequence[str | Path], policy: Policy | None = None, **options: Any
 ) -> Dataset:
@@ -88,6 +123,11 @@ def import_dataset(
     """
     from onereason.data.validate import validate
 
+    if reader in CORPORA:
+        raise ConfigError(
+            f"reader {reader!r} writes to disk, with a catalog; call onereason.data.readers.streaming.importer."
+            "import_corpus, or `onereason data import`."
+        )
     if reader not in READERS:
         raise ConfigError(f"reader {reader!r} is not known; use one of {', '.join(READERS)}.")
     spec = READERS[reader]

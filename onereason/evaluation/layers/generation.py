@@ -15,13 +15,13 @@ from typing import Any
 
 from onereason.data.prompts import add_switch
 from onereason.data.rendering import load_template
-from onereason.decoding.think import SamplingConfig
 from onereason.errors import ConfigError, DataError
-from onereason.evaluation.layers.jsonl_log import JsonlLog
 from onereason.evaluation.layers.tasks import load_task
 from onereason.evaluation.layers.tasks.base import EvaluationRow, GenerationSettings
 from onereason.evaluation.processes import Processes
 from onereason.io import write_jsonl
+from onereason.jsonl_log import JsonlLog
+from onereason.model.sampling import SamplingConfig
 
 GENERATIONS_FILE = "generations.jsonl"
 PART_FILES = "generations.rank*.jsonl"

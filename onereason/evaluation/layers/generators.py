@@ -14,17 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from onereason.data.chat import THINK_END
 from onereason.decoding.stems import left_pad
-from onereason.decoding.think import SamplingConfig, draw, load_think_ids
-from onereason.errors import ModelError
-from onereason.evaluation.layers.endpoint import Endpoint, first_choice
+from onereason.decoding.think import load_think_ids
+from onereason.endpoint import Endpoint, first_choice
 from onereason.evaluation.layers.generation import THINK_CLOSING, THINK_OPENING, Generation, Request
 from onereason.model.folder import ModelFolder, unused_row_ids
+from onereason.model.sampling import RowSampler, SamplingConfig
 
 LOGIT_BIAS_OFF = -100
 
@@ -89,25 +88,15 @@ class Turn:
         return drawn
 
 
-class TurnWriter(LogitsProcessor):
-    """Chooses the next token of every row: drawn from the row's own stream, then subject to its turn's rules.
-
-    It leaves one token with a score, so that `generate` writes what it chose, whatever the batch.
-    """
+class TurnWriter(RowSampler):
+    """Writes the turns of a batch: each token is drawn from the row's own stream, then subject to its turn's rules."""
 
     def __init__(self, turns: Sequence[Turn], seeds: Sequence[int], sampling: SamplingConfig):
+        super().__init__(seeds, sampling)
         self.turns = turns
-        self.sampling = sampling
-        self._streams = [np.random.default_rng(seed) for seed in seeds]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores `[B, V]` -> 0 for the chosen token of each row, -inf for all others."""
-        if scores.isnan().any():
-            raise ModelError("the model's scores are NaN; its weights are broken or its float type overflows.")
-        uniform = torch.tensor([stream.random() for stream in self._streams], device=scores.device)
-        drawn = draw(scores, uniform, self.sampling).tolist()
-        chosen = torch.tensor([t.take(d) for t, d in zip(self.turns, drawn, strict=True)], device=scores.device)
-        return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
+    def choose(self, drawn: list[int]) -> list[int]:
+        return [turn.take(token) for turn, token in zip(self.turns, drawn, strict=True)]
 
 
 class ModelGenerator:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onereason.data.chat import parse_answer
+from onereason.endpoint import Endpoint, EndpointError, first_choice
 from onereason.errors import ConfigError, ModelError
-from onereason.evaluation.layers.endpoint import Endpoint, EndpointError, first_choice
-from onereason.evaluation.layers.jsonl_log import JsonlLog
 from onereason.evaluation.layers.tasks.base import Question
+from onereason.jsonl_log import JsonlLog
 
 VERDICTS_FILE = "verdicts.jsonl"
 PROMPT_VERSION = 1

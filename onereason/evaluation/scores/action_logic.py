@@ -15,9 +15,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onereason.evaluation.extract import extract_json
+from onereason.data.json_answers import Event, parse_logic_chain
 from onereason.evaluation.scores.set_scores import harmonic_mean
 from onereason.evaluation.scores.text_scores import text_similarity
+
+__all__ = [
+    "ActionLogicScore",
+    "Entail",
+    "Event",
+    "action_similarity",
+    "align_events",
+    "parse_logic_chain",
+    "score_chain",
+    "split_sub_actions",
+]
 
 Entail = Callable[[str, str], float]
 """`(premise, hypothesis)` -> probability in 0 .. 1 that the premise entails the hypothesis."""
@@ -26,15 +37,6 @@ _COLON, _SEMICOLON, _ENUMERATION = "\uff1a", "\uff1b", "\u3001"  # full-width, a
 _SUB_ACTION_ENDS = re.compile(f"[{_SEMICOLON}/{_ENUMERATION}]")
 _SCENE_TAG = re.compile(r"^\[.*?\]\s*")
 _ROUNDING = 1e-9  # sums of similarities that differ by less are ties
-
-
-@dataclass(frozen=True)
-class Event:
-    """One step of a chain; fields a chain leaves out are empty."""
-
-    date: str
-    action: str
-    logic: str
 
 
 @dataclass(frozen=True)
@@ -53,35 +55,6 @@ class ActionLogicScore:
     logic_f1: float
     entailment_rate: float | None
     pairs: tuple[tuple[int, int], ...]
-
-
-# -- parsing --------------------------------------------------------------------------------------------------------
-
-
-def parse_logic_chain(text: str) -> list[Event] | None:
-    """The events of the first chain in a generated turn, None where it is malformed (count such turns apart).
-
-    The think block and a code fence are stripped. A chain is an object with `events`, by itself, in a list (the first
-    one counts), or inside `{"logic_chain": ...}`. An empty list says that there is no chain: no events.
-    """
-    value = extract_json(text)
-    while isinstance(value, list) or (isinstance(value, dict) and "logic_chain" in value):
-        if value == []:
-            return []
-        value = value[0] if isinstance(value, list) else value["logic_chain"]
-    if not isinstance(value, dict):
-        return None
-    events = value.get("events")
-    events = [events] if isinstance(events, dict) else events
-    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-        return None
-    return [Event(*(_as_text(event.get(key)) for key in ("date", "action", "logic"))) for event in events]
-
-
-def _as_text(value: object) -> str:
-    if value is None:
-        return ""
-    return _SEMICOLON.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 # -- actions --------------------------------------------------------------------------------------------------------

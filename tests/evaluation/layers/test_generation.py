@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from onereason.decoding.think import draw
+from onereason.endpoint import Endpoint, EndpointError
 from onereason.errors import ConfigError, DataError
-from onereason.evaluation.layers.endpoint import Endpoint, EndpointError
 from onereason.evaluation.layers.generation import (
     GENERATIONS_FILE,
     Generation,

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
+from onereason.endpoint import Endpoint
 from onereason.errors import ConfigError, ModelError
-from onereason.evaluation.layers.endpoint import Endpoint
 from onereason.evaluation.layers.judge import VERDICTS_FILE, EntailmentModel, Judge, parse_verdict
 from onereason.evaluation.layers.tasks.base import Question
 

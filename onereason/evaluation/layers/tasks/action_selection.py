@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import opening_turns
 from onereason.evaluation.extract import extract_selection
 from onereason.evaluation.layers.tasks.base import (
     MALFORMED,
@@ -16,17 +18,12 @@ from onereason.evaluation.layers.tasks.base import (
 )
 from onereason.evaluation.scores.set_scores import compute_set_scores
 
-SYSTEM = (
-    "You are a user analyst. Items are written as itemic tokens. Read a user's timeline and answer with a JSON list of "
-    "the entries that are asked for, copied word for word, and nothing else."
-)
-USER = "The user's timeline, oldest first:\n{timeline}\nWhich entries belong to the user's interest in {topic}?"
 
-
-def build_messages(timeline: Sequence[str], topic: str) -> list[Message]:
+def build_messages(timeline: Sequence[str], topic: str, language: str = "en") -> list[Message]:
     """System and user turn; an entry is a line."""
-    user = USER.format(timeline="\n".join(timeline), topic=topic)
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    text = load_prompt_set("evolution", language).text
+    user = text("action_selection.user").format(timeline="\n".join(timeline), topic=topic)
+    return opening_turns(text("action_selection.system").format(), user)
 
 
 def extract(text: str, row: EvaluationRow) -> Extraction:

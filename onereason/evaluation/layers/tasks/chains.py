@@ -8,11 +8,6 @@ from typing import Any
 from onereason.evaluation.layers.tasks.base import MALFORMED, EvaluationRow, Extraction, Grading, Kind, Question
 from onereason.evaluation.scores.action_logic import Event, parse_logic_chain, score_chain
 
-SYSTEM = (
-    "You are a user analyst. Items are written as itemic tokens. Read a user's timeline and tell how one interest "
-    'evolves, as JSON and nothing else: {"logic_chain": {"name": the interest, "events": [{"date": "YYYY-MM-DD", '
-    '"action": the action, "logic": why it follows}, ...]}}. Without such an interest, answer {"logic_chain": []}.'
-)
 METRICS = ("action_f1", "logic_f1")
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import opening_turns
 from onereason.evaluation.layers.tasks.base import GenerationSettings, Message, Task
-from onereason.evaluation.layers.tasks.chains import CHAIN, GRADING, METRICS, SYSTEM, extract_chain, score_logic_chain
-
-USER = "The user's timeline, oldest first:\n{timeline}\nHow does the user's main interest evolve?"
+from onereason.evaluation.layers.tasks.chains import CHAIN, GRADING, METRICS, extract_chain, score_logic_chain
 
 
-def build_messages(timeline: Sequence[str]) -> list[Message]:
+def build_messages(timeline: Sequence[str], language: str = "en") -> list[Message]:
     """System and user turn; an entry is a line."""
-    user = USER.format(timeline="\n".join(timeline))
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    text = load_prompt_set("evolution", language).text
+    return opening_turns(text("chain.system").format(), text("direct.user").format(timeline="\n".join(timeline)))
 
 
 TASK = Task(

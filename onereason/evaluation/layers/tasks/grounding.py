@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onereason.data.prompts import domain_noun
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import domain_noun, opening_turns
 from onereason.evaluation.layers.tasks.base import (
     MALFORMED,
     TEXT,
@@ -13,17 +14,12 @@ from onereason.evaluation.layers.tasks.base import (
     Task,
 )
 
-SYSTEM = (
-    "You are an expert content analyst. Items are written as itemic tokens. Read a description and answer with the one "
-    "item it describes, as itemic tokens and nothing else."
-)
-USER = "Which {noun} is this? {caption}"
 
-
-def build_messages(caption: str, domain: str) -> list[Message]:
+def build_messages(caption: str, domain: str, language: str = "en") -> list[Message]:
     """System and user turn."""
-    user = USER.format(noun=domain_noun(domain), caption=caption)
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    text = load_prompt_set("perception", language).text
+    user = text("grounding.user").format(noun=domain_noun(domain, language=language), caption=caption)
+    return opening_turns(text("grounding.system").format(), user)
 
 
 def extract(text: str, row: EvaluationRow) -> Extraction:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onereason.data.prompts import domain_noun
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import domain_noun, opening_turns
 from onereason.evaluation.layers.tasks.base import GenerationSettings, Message, Task
 from onereason.evaluation.layers.tasks.choices import (
     ANSWER,
@@ -15,17 +16,13 @@ from onereason.evaluation.layers.tasks.choices import (
     score_letters,
 )
 
-SYSTEM = (
-    "You are a recommendation analyst. Items are written as itemic tokens. Answer with the letter of the item that "
-    "goes best with the given one, and nothing else."
-)
-USER = "A user chose this {noun}: {pattern}\nWhich of these goes best with it?\n{choices}"
 
-
-def build_messages(pattern: str, domain: str, choices: Sequence[str]) -> list[Message]:
+def build_messages(pattern: str, domain: str, choices: Sequence[str], language: str = "en") -> list[Message]:
     """System and user turn."""
-    user = USER.format(noun=domain_noun(domain), pattern=pattern, choices=render_choices(choices))
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    text = load_prompt_set("derivation", language).text
+    noun = domain_noun(domain, language=language)
+    user = text("item2item.user").format(noun=noun, pattern=pattern, choices=render_choices(choices))
+    return opening_turns(text("item2item.system").format(), user)
 
 
 TASK = Task(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onereason.data.prompts import domain_noun
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import attribute_noun, domain_noun, opening_turns
 from onereason.evaluation.layers.tasks.base import GenerationSettings, Message, Task
 from onereason.evaluation.layers.tasks.choices import (
     ANSWER,
@@ -15,22 +16,19 @@ from onereason.evaluation.layers.tasks.choices import (
     score_letters,
 )
 
-SYSTEM = (
-    "You are an expert content analyst. Items are written as itemic tokens. Answer with the letter of the right choice "
-    "and nothing else."
-)
-USER = "What is the {attribute} of this {noun}: {pattern}\n{choices}"
 
-
-def build_messages(pattern: str, domain: str, attribute: str, choices: Sequence[str]) -> list[Message]:
+def build_messages(
+    pattern: str, domain: str, attribute: str, choices: Sequence[str], language: str = "en"
+) -> list[Message]:
     """System and user turn; `attribute` as in the dataset, e.g. `price_range`."""
-    user = USER.format(
-        attribute=attribute.replace("_", " "),
-        noun=domain_noun(domain),
+    text = load_prompt_set("perception", language).text
+    user = text("item_qa.user").format(
+        attribute=attribute_noun(attribute, language),
+        noun=domain_noun(domain, language=language),
         pattern=pattern,
         choices=render_choices(choices),
     )
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+    return opening_turns(text("item_qa.system").format(), user)
 
 
 TASK = Task(

@@ -1,0 +1,511 @@
+"""Leaks to plant in clean traces, each kind as one function; and a made catalogue and clean traces to plant them in.
+
+Whether a piece of text names an item is decided here by plain search through the catalogue's raw texts, on its own
+normalisation, so that what the detector should find is not defined by the detector.
+"""
+
+# ruff: noqa: RUF001 (Chinese punctuation)
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from onereason.itemic.format import ANY_DOMAIN, PRESETS, ItemicFormat
+
+MIN_ITEMS = 3
+
+
+@dataclass(frozen=True)
+class Items:
+    """A catalogue in words, with codes and domains (`N` items)."""
+
+    item_ids: Sequence[str]
+    domains: Sequence[str]
+    codes: Sequence[tuple[int, ...]]
+    patterns: Sequence[str]
+    titles: Sequence[str]
+    captions: Sequence[str]
+    attributes: Sequence[Mapping[str, tuple[str, ...]]]
+    format: ItemicFormat
+    theme: str
+
+    @cached_property
+    def plain(self) -> list[str]:
+        """All words of each item; `|` between its texts."""
+        found = []
+        for item in range(len(self.item_ids)):
+            values = [v for of in self.attributes[item].values() for v in of]
+            parts = [self.titles[item], self.captions[item], *values]
+            found.append(" | ".join(" ".join(plain_words(part)) for part in parts))
+        return found
+
+    def carriers(self, text: str) -> int:
+        """How many items carry these words in a row."""
+        wanted = f" {' '.join(plain_words(text))} "
+        return sum(wanted in f" {one} " for one in self.plain)
+
+    def carriers_of_all(self, text: str) -> int:
+        """How many items carry all of these words."""
+        wanted = set(plain_words(text))
+        return sum(wanted <= set(one.split()) for one in self.plain)
+
+    def themes(self, item: int) -> str:
+        return (self.attributes[item].get(self.theme) or ("",))[-1]
+
+
+def plain_words(text: str) -> list[str]:
+    """Lower-case words without accents; a CJK character is a word."""
+    folded = unicodedata.normalize("NFKD", text.replace("'", "").replace("\u2019", "").lower())
+    folded = "".join(c for c in folded if not unicodedata.combining(c))
+    return re.findall(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+", folded)
+
+
+# -- planting -------------------------------------------------------------------------------------------------------
+
+Plant = Callable[[Items, int, random.Random], str | None]
+"""`(items, target, random)` -> the text that gives the target away, None where the target has nothing of the kind."""
+
+PLANTS: dict[str, Plant] = {}
+"""Kind -> how it is planted."""
+
+
+def plant(kind: str) -> Callable[[Plant], Plant]:
+    def add(function: Plant) -> Plant:
+        PLANTS[kind] = function
+        return function
+
+    return add
+
+
+def insert(trace: str, text: str, rng: random.Random) -> str:
+    """The trace with a text put between two of its words, never inside a pattern."""
+    places = [m.start() for m in re.finditer(r"(?<=[.,;\u3002\uff0c]) |\n", trace)] or [len(trace)]
+    at = rng.choice(places)
+    return f"{trace[:at]} {text} {trace[at:]}"
+
+
+def _tokens(items: Items, target: int) -> list[str]:
+    return [items.format.code_name(level, code) for level, code in enumerate(items.codes[target])]
+
+
+@plant("pattern")
+def _pattern(items: Items, target: int, rng: random.Random) -> str:
+    return items.patterns[target]
+
+
+@plant("pattern_without_begin")
+def _bare(items: Items, target: int, rng: random.Random) -> str:
+    return "".join(_tokens(items, target))
+
+
+@plant("pattern_other_begin")
+def _other_begin(items: Items, target: int, rng: random.Random) -> str | None:
+    others = [d for d in items.format.domains if d not in (items.domains[target], ANY_DOMAIN)]
+    return items.format.render(items.codes[target], rng.choice(others)) if others else None
+
+
+@plant("pattern_spaced")
+def _spaced(items: Items, target: int, rng: random.Random) -> str:
+    return " ".join(_tokens(items, target))
+
+
+@plant("pattern_line_breaks")
+def _line_breaks(items: Items, target: int, rng: random.Random) -> str:
+    return "\n".join(_tokens(items, target))
+
+
+@plant("pattern_upper_case")
+def _upper_pattern(items: Items, target: int, rng: random.Random) -> str:
+    return "".join(_tokens(items, target)).upper()
+
+
+@plant("sid_all_but_last")
+def _prefix(items: Items, target: int, rng: random.Random) -> str:
+    marker = items.format.marker(items.domains[target]).begin or ""
+    return marker + "".join(_tokens(items, target)[:-1])
+
+
+@plant("sid_shuffled")
+def _shuffled(items: Items, target: int, rng: random.Random) -> str:
+    tokens = _tokens(items, target)
+    return "".join(reversed(tokens))
+
+
+@plant("rare_code")
+def _rare_code(items: Items, target: int, rng: random.Random) -> str | None:
+    for level, code in reversed(list(enumerate(items.codes[target]))):
+        if sum(codes[level] == code for codes in items.codes) < MIN_ITEMS:
+            return f"perhaps {_tokens(items, target)[level]}"
+    return None
+
+
+@plant("codes_with_names")
+def _named_codes(items: Items, target: int, rng: random.Random) -> str:
+    prefix = items.format.code_token.strip("<>").partition("{")[0]
+    return ", ".join(f"{prefix}{chr(97 + level)} {code}" for level, code in enumerate(items.codes[target]))
+
+
+@plant("codes_with_letters")
+def _lettered(items: Items, target: int, rng: random.Random) -> str:
+    return " ".join(f"{chr(97 + level)}{code}" for level, code in enumerate(items.codes[target]))
+
+
+@plant("codes_with_levels")
+def _levels(items: Items, target: int, rng: random.Random) -> str:
+    return ", ".join(f"level {level} code {code}" for level, code in enumerate(items.codes[target], 1))
+
+
+@plant("codes_bare")
+def _bare_codes(items: Items, target: int, rng: random.Random) -> str:
+    return rng.choice(["-", ", ", "/", " "]).join(map(str, items.codes[target]))
+
+
+@plant("codes_full_width")
+def _wide_codes(items: Items, target: int, rng: random.Random) -> str:
+    return _full_width("-".join(map(str, items.codes[target])))
+
+
+@plant("item_id")
+def _item_id(items: Items, target: int, rng: random.Random) -> str:
+    item_id = items.item_ids[target]
+    return rng.choice([f"item {item_id}", f"the item id is {item_id}", f"商品编号{item_id}"])
+
+
+def _title(items: Items, target: int) -> str | None:
+    title = items.titles[target]
+    return title if title and items.carriers(title) < MIN_ITEMS else None
+
+
+def _change_title(change: Callable[[str, random.Random], str | None]) -> Plant:
+    def planted(items: Items, target: int, rng: random.Random) -> str | None:
+        title = _title(items, target)
+        return None if title is None else change(title, rng)
+
+    return planted
+
+
+def _full_width(text: str) -> str:
+    return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
+
+
+def _accents(text: str, rng: random.Random) -> str:
+    marks = {"a": "á", "e": "è", "i": "ï", "o": "ô", "u": "ü", "n": "ñ", "c": "ç"}
+    return "".join(marks.get(c, c) for c in text)
+
+
+PLANTS["title"] = _change_title(lambda title, rng: title)
+PLANTS["title_upper_case"] = _change_title(lambda title, rng: title.upper())
+PLANTS["title_lower_case"] = _change_title(lambda title, rng: title.lower())
+PLANTS["title_without_punctuation"] = _change_title(lambda title, rng: re.sub(r"[^\w\s']", " ", title))
+PLANTS["title_with_punctuation"] = _change_title(lambda title, rng: "«" + re.sub(r"\s+", " - ", title) + "»!")
+PLANTS["title_white_space"] = _change_title(lambda title, rng: re.sub(r"\s+", " \n ", title))
+PLANTS["title_accents"] = _change_title(_accents)
+PLANTS["title_full_width"] = _change_title(lambda title, rng: _full_width(title))
+PLANTS["title_soft_hyphens"] = _change_title(lambda title, rng: "\u00ad\u200b".join(title))
+
+
+@plant("title_without_spaces")
+def _squeezed(items: Items, target: int, rng: random.Random) -> str | None:
+    title = _title(items, target)
+    words = plain_words(title or "")
+    return "".join(words) if len("".join(words)) >= 10 else None
+
+
+@plant("title_reordered")
+def _reordered(items: Items, target: int, rng: random.Random) -> str | None:
+    words = plain_words(items.titles[target])
+    if len(set(words)) < 4 or items.carriers_of_all(items.titles[target]) >= MIN_ITEMS:
+        return None
+    while True:
+        shuffled = rng.sample(words, len(words))
+        if shuffled != words:
+            return " ".join(shuffled)
+
+
+@plant("title_halves_swapped")
+def _swapped(items: Items, target: int, rng: random.Random) -> str | None:
+    words = plain_words(items.titles[target])
+    if len(words) < 4 or items.carriers_of_all(items.titles[target]) >= MIN_ITEMS:
+        return None
+    middle = len(words) // 2
+    return " ".join([*words[middle:], *words[:middle]])
+
+
+def mistype(text: str, count: int, rng: random.Random) -> str:
+    """The text with so many characters dropped, doubled, replaced, or swapped with their neighbour."""
+    letters = list(text)
+    places = rng.sample([i for i in range(1, len(letters) - 2) if letters[i].isalnum()], count)
+    for at in sorted(places, reverse=True):
+        what = rng.randrange(4)
+        if what == 0:
+            del letters[at]
+        elif what == 1:
+            letters.insert(at, letters[at])
+        elif what == 2:
+            letters[at] = "x" if letters[at] != "x" else "z"
+        else:
+            letters[at], letters[at + 1] = letters[at + 1], letters[at]
+    return "".join(letters)
+
+
+@plant("title_typos")
+def _typos(items: Items, target: int, rng: random.Random) -> str | None:
+    title = _title(items, target)
+    n = len("".join(plain_words(title or "")))
+    if title is None or n < 10:
+        return None
+    return mistype(title, 3 if n >= 40 else 2 if n >= 24 else 1, rng)
+
+
+@plant("title_first_words")
+def _first_words(items: Items, target: int, rng: random.Random) -> str | None:
+    words = plain_words(items.titles[target])
+    cut = " ".join(words[: 6 if _is_cjk(words) else 3])
+    return cut if len(words) > 3 and items.carriers(cut) < MIN_ITEMS and _says_something(cut) else None
+
+
+@plant("title_first_half")
+def _first_half(items: Items, target: int, rng: random.Random) -> str | None:
+    words = plain_words(items.titles[target])
+    cut = words[: max(6 if _is_cjk(words) else 3, (len(words) + 1) // 2)]
+    text = " ".join(cut)
+    return text if len(cut) < len(words) and items.carriers(text) < MIN_ITEMS and _says_something(text) else None
+
+
+@plant("title_without_brand")
+def _without_brand(items: Items, target: int, rng: random.Random) -> str | None:
+    brand = " ".join(items.attributes[target].get("brand", ()))
+    title = items.titles[target]
+    if not brand or brand.lower() not in title.lower():
+        return None
+    words = plain_words(re.sub(re.escape(brand), " ", title, flags=re.IGNORECASE))
+    text = " ".join(words)
+    return text if len(words) > 2 and items.carriers(text) < MIN_ITEMS and _says_something(text) else None
+
+
+def _is_cjk(words: Sequence[str]) -> bool:
+    return 2 * sum("\u3400" <= word[0] <= "\u9fff" for word in words) >= len(words) > 0
+
+
+def _says_something(text: str) -> bool:
+    """Two words that carry meaning: `for the` and `of 2` name nothing."""
+    empty = {"the", "a", "an", "of", "for", "and", "with", "by", "in", "on", "to", "from", "or", "at", "as", "no"}
+    return len({word for word in plain_words(text) if word not in empty and len(word) > 1}) > 1
+
+
+@plant("caption")
+def _caption(items: Items, target: int, rng: random.Random) -> str | None:
+    caption = items.captions[target]
+    return caption if caption and items.carriers(caption) < MIN_ITEMS else None
+
+
+@plant("caption_run")
+def _run(items: Items, target: int, rng: random.Random) -> str | None:
+    words = plain_words(items.captions[target])
+    size = 14 if _is_cjk(words) else 9
+    for start in rng.sample(range(max(1, len(words) - size)), max(1, len(words) - size)):
+        run = " ".join(words[start : start + size])
+        if len(words) > size and items.carriers(run) < MIN_ITEMS and _says_something(run):
+            return run
+    return None
+
+
+@plant("caption_near_copy")
+def _near_copy(items: Items, target: int, rng: random.Random) -> str | None:
+    """Every seventh word (of CJK, every twelfth character) is left out."""
+    words = plain_words(items.captions[target])
+    step = 12 if _is_cjk(words) else 7
+    kept = [word for at, word in enumerate(words, 1) if at % step]
+    if len(words) < 20 or items.carriers_of_all(" ".join(kept)) >= MIN_ITEMS:
+        return None
+    return " ".join(kept)
+
+
+@plant("caption_reordered_sentences")
+def _sentences(items: Items, target: int, rng: random.Random) -> str | None:
+    caption = items.captions[target]
+    sentences = [s for s in re.split(r"(?<=[.。!?])\s*", caption) if s]
+    if len(sentences) < 2 or len(plain_words(caption)) < 20 or items.carriers_of_all(caption) >= MIN_ITEMS:
+        return None
+    return " ".join([*sentences[1:], sentences[0]])
+
+
+def _rare_value(items: Items, target: int, names: Sequence[str]) -> str | None:
+    for name in names:
+        for value in items.attributes[target].get(name, ()):
+            if len("".join(plain_words(value))) > 1 and items.carriers(value) < MIN_ITEMS:
+                return value
+    return None
+
+
+@plant("rare_brand")
+def _brand(items: Items, target: int, rng: random.Random) -> str | None:
+    value = _rare_value(items, target, ["brand"])
+    return None if value is None else f"something by {value}"
+
+
+@plant("rare_value")
+def _value(items: Items, target: int, rng: random.Random) -> str | None:
+    return _rare_value(items, target, ["maker", "shade"])
+
+
+@plant("exact_price")
+def _price(items: Items, target: int, rng: random.Random) -> str | None:
+    value = _rare_value(items, target, ["price"])
+    return None if value is None else f"for ${value}"
+
+
+@plant("unique_id")
+def _unique(items: Items, target: int, rng: random.Random) -> str | None:
+    return _rare_value(items, target, ["asin"])
+
+
+ANNOUNCED = (
+    "The answer is a lipstick.",
+    "the correct answer must fit this",
+    "the user next watched a clip",
+    "which the viewer bought next.",
+    "The next item was a mask",
+    "matching the ground truth",
+    "so the target item fits",
+    "It turns out that masks win",
+    "the user went on to buy one",
+    "the shopper actually clicked it",
+    "In hindsight this is clear",
+    "the user ended up choosing it",
+    "答案是口红。",
+    "与正确答案一致",
+    "目标商品属于护肤",
+    "用户接下来购买了它",
+    "最终用户购买了面膜",
+    "用户实际上点击了它",
+    "果然买了",
+    "事后来看很清楚",
+    "与真实标签相符",
+)
+
+
+@plant("announced")
+def _announced(items: Items, target: int, rng: random.Random) -> str:
+    return rng.choice(ANNOUNCED)
+
+
+# -- a made catalogue -----------------------------------------------------------------------------------------------
+
+_KINDS_EN = (
+    "nail polish",
+    "face mask",
+    "hair serum",
+    "lip balm",
+    "hand cream",
+    "body scrub",
+    "eye cream",
+    "shampoo bar",
+)
+_KINDS_ZH = ("口红", "面膜", "洗发水", "护手霜", "眼影盘", "身体乳")
+_SHADES_EN = ("coral", "ivory", "amber", "rose", "plum", "sand", "jade", "pearl", "copper", "slate")
+_SHADES_ZH = ("珊瑚色", "象牙白", "琥珀色", "玫瑰色", "梅子色", "沙色", "翡翠绿", "珍珠白")
+_USES_EN = ("for dry skin", "for travel", "with vitamin e", "for daily use", "without perfume", "for cold winters")
+_USES_ZH = ("适合干皮", "旅行装", "含维生素", "日常使用", "无香型", "冬季专用")
+_PLACES_EN = ("a cabinet", "a travel bag", "an office drawer", "a gym locker", "a bathroom shelf")
+_PLACES_ZH = ("化妆台", "旅行袋", "办公抽屉", "健身柜", "浴室架")
+
+
+def make_name(rng: random.Random, length: int = 3) -> str:
+    """A word that no language has."""
+    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(length)).capitalize()
+
+
+def make_items(num_items: int = 240, seed: int = 0, format: ItemicFormat | None = None) -> Items:
+    """Items of two domains, English and Chinese: some share a brand, a title, or a semantic id; some have a title that
+    is no more than the name of their category."""
+    rng = random.Random(seed)
+    format = format or PRESETS["onereason"].with_shape(codes=256)
+    names = list(format.domains)[:2]
+    brands = [make_name(rng) for _ in range(6)]
+    # Items that resemble each other share their first codes, as after RQ-KMeans.
+    heads = [tuple(rng.randrange(size) for size in format.codes_per_level[:-1]) for _ in range(num_items // 6 + 1)]
+    codes: list[tuple[int, ...]] = []
+    columns: list[tuple[str, str, str, dict[str, tuple[str, ...]]]] = []
+    for number in range(num_items):
+        is_chinese = number % 3 == 2
+        domain = names[number % len(names)]
+        kind = rng.choice(_KINDS_ZH if is_chinese else _KINDS_EN)
+        brand = rng.choice(brands) if rng.random() < 0.7 else make_name(rng, 4)
+        line = make_name(rng, rng.choice((2, 3)))
+        shade = rng.choice(_SHADES_ZH if is_chinese else _SHADES_EN)
+        use = rng.choice(_USES_ZH if is_chinese else _USES_EN)
+        place = rng.choice(_PLACES_ZH if is_chinese else _PLACES_EN)
+        maker, origin = make_name(rng, 4), make_name(rng, 3)
+        ounces = rng.randint(2, 40) / 2
+        if is_chinese:
+            title = f"{brand} {line}{shade}{kind} {use}"
+            caption = (
+                f"这款{kind}来自{maker}工坊，颜色是{shade}。{use}，适合放在{place}里。"
+                f"配方由{origin}的老师傅调制，质地像{line}丝绸一样顺滑，打开盖子就能闻到淡淡的花香。"
+            )
+        else:
+            title = f"{brand} {line} {kind.title()} in {shade.title()}, {use}, {ounces:g} oz"
+            caption = (
+                f"A {shade} {kind} that {maker} pours by hand in a workshop near {origin}. Keep it in {place}, "
+                f"it is made {use}. The {line} blend settles within {rng.randint(2, 90)} seconds and leaves a sheen "
+                f"that lasts until {rng.choice(('noon', 'dusk', 'midnight'))}."
+            )
+        if number % 11 == 0:
+            title = kind
+        price = f"{rng.randint(3, 90)}.{rng.randint(10, 99)}"
+        values = {
+            "category": (kind,),
+            "brand": (brand,),
+            "maker": (maker,),
+            "price": (price,),
+            "asin": (f"B{rng.randrange(10**8, 10**9)}",),
+        }
+        columns.append((domain, title, caption, values))
+        head = rng.choice(heads)
+        last = rng.randrange(format.codes_per_level[-1])
+        codes.append(codes[-3] if number % 37 == 36 else (*head, last))
+    ids = [f"{domain}_{number:06d}" if number % 4 else str(number) for number, (domain, *_) in enumerate(columns)]
+    patterns = [format.render(c, column[0]) for c, column in zip(codes, columns, strict=True)]
+    domains, titles, captions, attributes = zip(*columns, strict=True)
+    return Items(ids, domains, codes, patterns, titles, captions, attributes, format, "category")
+
+
+# -- clean traces ---------------------------------------------------------------------------------------------------
+
+
+def make_trace(items: Items, history: Sequence[int], target: int, rng: random.Random, length: int = 600) -> str:
+    """A trace about a history that stays at the level of kinds; it cites items, some with their titles."""
+    is_chinese = rng.random() < 0.4
+    kinds = list(dict.fromkeys(kind for item in history if (kind := items.themes(item)))) or ["things"]
+    cited = rng.sample(list(history), min(len(history), 4))
+    goal = items.themes(target) or kinds[-1]
+    goal = goal if items.carriers(goal) >= MIN_ITEMS else kinds[-1]
+    if is_chinese:
+        lines = [f"用户画像：近期多看{'、'.join(kinds[:4])}，口味稳定，共{len(history)}次。", "兴趣："]
+        lines += [f"{n}. {items.themes(i) or kinds[0]}：见{_cite(items, i, rng)}" for n, i in enumerate(cited, 1)]
+        lines.append(f"转移：从{kinds[-1]}出发，用户常由此转向{goal}，下一步很可能与之搭配，停留在类别层面。")
+    else:
+        lines = [
+            f"Persona: over {len(history)} steps the user keeps to {', '.join(kinds[:4])}; tastes are steady.",
+            "Interests:",
+        ]
+        lines += [f"{n}. {items.themes(i) or kinds[0]}, as in {_cite(items, i, rng)}." for n, i in enumerate(cited, 1)]
+        lines.append(
+            f"Transition: from {kinds[-1]}, which leads the recent steps, users often go on to {goal}, so what comes "
+            "next most likely goes with it; nothing speaks for one product over another."
+        )
+    trace = "\n".join(lines)
+    filler = " 证据来自近期的行为。" if is_chinese else " The evidence is recent, on 2025-01-03 and later."
+    while len(trace) < length:
+        trace += filler
+    return trace
+
+
+def _cite(items: Items, item: int, rng: random.Random) -> str:
+    return f"{items.patterns[item]} ({items.titles[item]})" if rng.random() < 0.3 else items.patterns[item]

@@ -1,0 +1,261 @@
+r"""R2, evolution: how one interest of a user moves through a dated timeline.
+
+    python -m data_builders.build_evolution --data runs/world --catalog runs/catalog --out runs/corpora/evolution
+
+| task | question | answer |
+|---|---|---|
+| action_selection | which entries belong to a named interest | JSON list of entries, copied |
+| topic | how a named interest evolves | `logic_chain` JSON: dated actions, and why each follows |
+| direct | how the main interest evolves | the same; the interest is not named |
+
+Each user's longest episode that passes the judge is asked about. A share of questions name an interest that the timeline
+does not hold: the right answer is an empty list. So it is for `direct` where no episode passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from data_builders.cards import Row
+from data_builders.cognition import (
+    SPLIT_OPTIONS,
+    CognitionInputs,
+    TrainingEvents,
+    add_cognition_arguments,
+    load_cognition_inputs,
+    load_training_events,
+)
+from data_builders.common import add_engine_arguments, build_parser, run_builder
+from data_builders.drafting import write_drafts
+from data_builders.engine import build_corpus
+from data_builders.shards import Reject
+from data_builders.think_rows import think_answer
+from onereason.cognition.chains import Episode, find_episodes
+from onereason.cognition.checks.json_checks import check_logic_chain
+from onereason.cognition.judge.chains import judge_chain
+from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Entry, build_timeline
+from onereason.cognition.streams import Stream
+from onereason.cognition.teachers import Teacher
+from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
+from onereason.data.json_answers import extract_json
+from onereason.data.prompts import add_switch
+from onereason.errors import ConfigError
+
+CARD = """
+Questions about how one interest moves through a user's dated timeline. An episode begins with a burst of one interest and
+goes on while items hold it, narrow to a side of it, or step to where it leads. Answers are JSON; actions are copied
+from the timeline; an empty list is the right answer where the timeline holds no such interest.
+
+Only the training part of the split is read. Validation and test items appear in no row.
+"""
+
+
+@dataclass(frozen=True)
+class ChainDraft:
+    """A row that waits for its chain.
+
+    Attributes:
+        id: of the row.
+        shown: whose timeline, and its wording.
+        episode: what the chain is about.
+        task: `topic` or `direct`.
+        thinks: whether a trace stands before the answer.
+    """
+
+    id: str
+    shown: Shown
+    episode: Episode
+    task: str
+    thinks: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a user's questions show: the timeline, in one wording."""
+
+    user_id: str
+    timeline: Sequence[Entry]
+    turn: int
+
+
+@dataclass
+class EvolutionSource:
+    """All rows; a unit is a user.
+
+    Attributes:
+        inputs: dataset, facts and knowledge.
+        events: when and how items were chosen.
+        writer, teacher: who writes chains.
+        max_history: newest entries that are shown.
+        min_events: of an episode that is told.
+        empty_share: users who are asked about an interest that their timeline does not hold.
+        think_share: rows with a trace.
+        seed: of the random choices.
+    """
+
+    inputs: CognitionInputs
+    events: TrainingEvents
+    writer: ChainWriter
+    teacher: Teacher
+    max_history: int
+    min_events: int
+    empty_share: float
+    think_share: float
+    seed: int
+
+    @property
+    def num_units(self) -> int:
+        return len(self.inputs.part.histories)
+
+    def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
+        plan: list[Row | Reject | ChainDraft] = []
+        for user in range(start, stop):
+            self._plan_user(user, plan)
+        return write_drafts(plan, self.teacher, self._assign, self._accept)
+
+    def _plan_user(self, user: int, plan: list[Row | Reject | ChainDraft]) -> None:
+        user_id = self.inputs.part.user_ids[user]
+        items = self.inputs.part.histories[user][-self.max_history :].tolist()
+        if len(items) < 2:
+            plan.append(Reject(user_id, "history_too_short", f"{len(items)} items"))
+            return
+        times = self.events.timestamps[user][-self.max_history :].tolist()
+        actions = self.events.actions[user][-self.max_history :]
+        timeline = build_timeline(self.inputs.facts.patterns, items, times, actions, self.events.dated)
+        stream = Stream(self.seed, user)
+        shown = Shown(user_id, timeline, stream.below(64))
+        if stream.chance(self.empty_share):
+            plan.extend(self._absent(shown, items, stream))
+        told = [e for e in find_episodes(self.inputs.knowledge, items) if len(e) >= self.min_events]
+        chosen = [e for e in told if not judge_chain(self.writer.chain(e, timeline), [entry.text for entry in timeline])]
+        if not chosen:
+            if stream.chance(self.empty_share):
+                trace = self.writer.prompts.text("no_chain") if stream.chance(self.think_share) else None
+                plan.append(self._row(f"{user_id}:none", shown, "direct", "", NO_CHAIN, trace, "template"))
+            else:
+                plan.append(Reject(user_id, "chain_without_turn" if told else "no_episode", f"{len(items)} entries"))
+            return
+        longest = max(map(len, told))
+        main = max(chosen, key=len)
+        plan.append(self._selection(shown, main, stream.chance(self.think_share)))
+        plan.append(ChainDraft(f"{user_id}:topic", shown, main, "topic", stream.chance(self.think_share)))
+        if len(main) == longest and sum(len(e) == longest for e in told) == 1:
+            plan.append(ChainDraft(f"{user_id}:direct", shown, main, "direct", stream.chance(self.think_share)))
+
+    def _absent(self, shown: Shown, items: Sequence[int], stream: Stream) -> list[Row]:
+        """A question about an interest that no entry serves; none for a user who has met every interest."""
+        held = {self.inputs.knowledge.interest_of[item] for item in items}
+        absent = [z for z in range(len(self.writer.names)) if z not in held]
+        if not absent:
+            return []
+        topic = self.writer.names[stream.pick(absent)]
+        task, answer = stream.pick((("action_selection", "[]"), ("topic", NO_CHAIN)))
+        trace = self.writer.prompts.text("none").format(topic=topic) if stream.chance(self.think_share) else None
+        return [self._row(f"{shown.user_id}:absent", shown, task, topic, answer, trace, "template")]
+
+    def _selection(self, shown: Shown, episode: Episode, thinks: bool) -> Row:
+        answer = orjson.dumps([shown.timeline[place].text for place in episode.places]).decode()
+        trace = self.writer.trace(episode, shown.timeline, shown.turn) if thinks else None
+        topic = self.writer.names[episode.interest]
+        return self._row(f"{shown.user_id}:action_selection", shown, "action_selection", topic, answer, trace, "template")
+
+    def _assign(self, draft: ChainDraft) -> ChainAssignment:
+        return ChainAssignment(draft.id, self.writer, draft.episode, draft.shown.timeline)
+
+    def _accept(self, written: Sequence[tuple[ChainDraft, str]]) -> list[Row | Reject]:
+        return [self._finish(draft, text) for draft, text in written]
+
+    def _finish(self, draft: ChainDraft, text: str) -> Row | Reject:
+        timeline = draft.shown.timeline
+        entries = [entry.text for entry in timeline]
+        value = extract_json(text)
+        if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
+            return Reject(draft.id, "teacher_broken_json", text[:200])
+        problems = check_logic_chain(chain, entries) or judge_chain(chain, entries)
+        if problems:
+            return Reject(draft.id, problems[0].reason, problems[0].detail)
+        trace = self.writer.trace(draft.episode, timeline, draft.shown.turn) if draft.thinks else None
+        topic = self.writer.names[draft.episode.interest]
+        answer = orjson.dumps({"logic_chain": chain}).decode()
+        return self._row(draft.id, draft.shown, draft.task, topic, answer, trace, self.teacher.name)
+
+    def _row(
+        self, row_id: str, shown: Shown, task: str, topic: str, answer: str, trace: str | None, teacher: str
+    ) -> Row:
+        mode = "no_think" if trace is None else "think"
+        system, user = self.writer.question(task, shown.timeline, topic, shown.turn)
+        user = {"role": "user", "content": add_switch(user["content"], mode)}
+        said = {"role": "assistant", "content": answer if trace is None else think_answer(trace, answer)}
+        return {
+            "id": row_id,
+            "task": task,
+            "loss": "assistant",
+            "mode": mode,
+            "user": shown.user_id,
+            "teacher": teacher,
+            "messages": [system, user, said],
+        }
+
+
+def build(args: argparse.Namespace) -> None:
+    for name in ("think_share", "empty_share"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(args, name)}.")
+    if args.min_events < 2 or args.max_history < args.min_events:
+        raise ConfigError(
+            f"--min-events ({args.min_events}) must be at least 2 and at most --max-history ({args.max_history})."
+        )
+    teacher = teacher_from_arguments(args)
+    inputs = load_cognition_inputs(args)
+    events = load_training_events(args, inputs.part)
+    writer = ChainWriter(inputs.knowledge, args.language)
+    source = EvolutionSource(
+        inputs,
+        events,
+        writer,
+        teacher,
+        args.max_history,
+        args.min_events,
+        args.empty_share,
+        args.think_share,
+        args.seed,
+    )
+    build_corpus(
+        args,
+        source,
+        title="Interests over time",
+        description=CARD,
+        inputs=inputs.inputs,
+        options=(
+            "max_history",
+            "min_events",
+            "empty_share",
+            "think_share",
+            "language",
+            "theme_attribute",
+            *SPLIT_OPTIONS,
+            *TEACHER_OPTIONS,
+        ),
+        extra={"prompt_set": writer.prompts.describe(), "dated": events.dated},
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = build_parser(__doc__, timelines=True)
+    add_engine_arguments(parser)
+    add_cognition_arguments(parser)
+    add_teacher_arguments(parser)
+    parser.add_argument("--max-history", type=int, default=50, help="newest entries of a timeline that are shown")
+    parser.add_argument("--min-events", type=int, default=3, help="events of an episode that is told")
+    parser.add_argument("--empty-share", type=float, default=0.1, help="users who are asked about what is not there")
+    parser.add_argument("--think-share", type=float, default=0.5, help="rows with a trace")
+    return run_builder(parser, build, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

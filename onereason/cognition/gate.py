@@ -1,0 +1,203 @@
+"""What a trace has to pass before it may teach: form, leakage, citations, and a judge.
+
+The cheap checks come first, and the first problem decides. A judge behind a teacher is asked about whole shards at once,
+and only about what has passed all else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from onereason.cognition.checks.citations import CitationReader
+from onereason.cognition.checks.leakage import LeakDetector
+from onereason.cognition.checks.patterns import PatternReader
+from onereason.cognition.checks.problem import Problem
+from onereason.cognition.checks.structure import TraceForm, check_structure, check_tokens, count_words
+from onereason.cognition.evidence import Evidence
+from onereason.cognition.facts import ItemFacts
+from onereason.cognition.judge.claims import FactTable
+from onereason.cognition.judge.endpoint import FALLBACKS, TeacherJudge
+from onereason.cognition.judge.safety import check_safety
+from onereason.cognition.judge.traces import SCORES, Thresholds, TraceContext, TraceJudge, Verdict
+from onereason.cognition.knowledge import Knowledge
+from onereason.cognition.lexicon import LEXICON_LANGUAGES
+from onereason.cognition.teachers import Teacher
+from onereason.cognition.trace import load_headings
+from onereason.errors import ConfigError
+
+JUDGES = ("rules", "teacher")
+GATE_OPTIONS = ("max_trace_words", "max_candidates", "judge", "judge_fallback", "judge_thresholds")
+"""Arguments that decide which rows pass, for a corpus's manifest."""
+
+
+@dataclass(frozen=True)
+class TraceCase:
+    """A trace that wants to pass.
+
+    Attributes:
+        id: of its row.
+        trace: the text.
+        shown: item indices of the history that is shown, oldest first.
+        target: item index of the answer.
+        evidence: what a template trace was composed of; None where a model wrote it.
+    """
+
+    id: str
+    trace: str
+    shown: Sequence[int]
+    target: int
+    evidence: Evidence | None = None
+
+
+@dataclass
+class TraceGate:
+    """Lets traces pass.
+
+    Attributes:
+        facts: the catalogue's items.
+        names: of the interests.
+        language: of the traces.
+        max_words: a trace may have; each Chinese character counts as one.
+        max_candidates: interests a trace may list.
+        thresholds: of the judge's scores.
+        judge: a judge behind a teacher; None leaves it to the rules.
+    """
+
+    facts: ItemFacts
+    names: Sequence[str]
+    language: str = "en"
+    max_words: int = 400
+    max_candidates: int = 5
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    judge: TeacherJudge | None = None
+
+    def __post_init__(self) -> None:
+        self._headings = tuple(load_headings(self.language))
+        # checks know two languages; wording of one's own is read as English
+        self._lexicon = self.language if self.language in LEXICON_LANGUAGES else "en"
+        self._reader = PatternReader(self.facts.format)
+        self._citations = CitationReader(self._reader, self.facts.patterns)
+        self._leaks = LeakDetector(self.facts)
+        self._form = TraceForm(
+            self._headings, max_candidates=self.max_candidates, max_length=self.max_words, measure=count_words
+        )
+        self._rules = TraceJudge(self._reader, FactTable(self.facts))
+
+    def find_leak(self, text: str, target: int, shown: Sequence[int] = ()) -> Problem | None:
+        """`leak_KIND` where a text gives an item away (see `checks.leakage.KINDS`)."""
+        found = self._leaks.find(text, target, shown)
+        return Problem(f"leak_{found[0].kind}", found[0].excerpt) if found else None
+
+    def check_traces(self, cases: Sequence[TraceCase]) -> list[Problem | None]:
+        """What is wrong with three-stage traces; None for those that pass."""
+        found = [self._check(case) for case in cases]
+        waiting = [i for i, problem in enumerate(found) if problem is None]
+        contexts = [self._context(cases[i]) for i in waiting]
+        if self.judge is None:
+            verdicts: Sequence[Verdict | Problem] = [
+                self._rules.judge(cases[i].trace, context) for i, context in zip(waiting, contexts, strict=True)
+            ]
+        else:
+            asked = [(cases[i].id, cases[i].trace, c) for i, c in zip(waiting, contexts, strict=True)]
+            verdicts = self.judge.judge_all(asked)
+        for i, verdict in zip(waiting, verdicts, strict=True):
+            found[i] = verdict if isinstance(verdict, Problem) else self._weigh(verdict)
+        return found
+
+    def check_rationale(self, text: str, pruned: Sequence[int], target: int) -> Problem | None:
+        """What is wrong with a rationale, which may cite nothing but its pruned context; None where it passes."""
+        length = count_words(text)
+        if not text.strip():
+            return Problem("trace_empty")
+        if length > self.max_words:
+            return Problem("trace_long", f"{length} of at most {self.max_words} words")
+        problems = check_tokens(text, self._reader)
+        if problems:
+            return problems[0]
+        leak = self.find_leak(text, target, pruned)
+        if leak is not None:
+            return leak
+        citations = self._citations.read(text, pruned)
+        problems = citations.problems(at_least=1) or check_safety(self._reader.read(text)[1], self._lexicon)
+        return problems[0] if problems else None
+
+    def _check(self, case: TraceCase) -> Problem | None:
+        problems = check_structure(case.trace, self._form, self._reader)
+        if problems:
+            return problems[0]
+        leak = self.find_leak(case.trace, case.target, case.shown)
+        if leak is not None:
+            return leak
+        problems = self._citations.read(case.trace, case.shown).problems()
+        return problems[0] if problems else None
+
+    def _context(self, case: TraceCase) -> TraceContext:
+        evidence = case.evidence
+        return TraceContext(
+            self._headings,  # type: ignore[arg-type]
+            self._lexicon,
+            interests=None if evidence is None else [self.names[c.interest] for c in evidence.candidates],
+            chosen=None if evidence is None else self.names[evidence.candidates[evidence.chosen].interest],
+        )
+
+    def _weigh(self, verdict: Verdict) -> Problem | None:
+        failed = verdict.failed(self.thresholds)
+        if not failed:
+            return None
+        why = verdict.problems[0].reason if verdict.problems else f"{verdict.scores[failed[0]]:.2f}"
+        return Problem(f"judge_{failed[0]}", why)
+
+
+# -- the command line -----------------------------------------------------------------------------------------------
+
+
+def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    """What traces have to pass."""
+    group = parser.add_argument_group("checks")
+    group.add_argument("--max-trace-words", type=int, default=400, help="longest trace (default: %(default)s)")
+    group.add_argument("--max-candidates", type=int, default=5, help="interests a trace may list (default: %(default)s)")
+    group.add_argument(
+        "--judge", choices=JUDGES, default="rules", help="who scores traces; teacher asks the same model that writes them"
+    )
+    group.add_argument(
+        "--judge-fallback", choices=FALLBACKS, default="rules", help="what becomes of a trace whose verdict is unreadable"
+    )
+    group.add_argument(
+        "--judge-thresholds", metavar="NAME=VALUE,...", help=f"lowest scores that pass, 0 to 1: {', '.join(SCORES)}"
+    )
+
+
+def gate_from_arguments(args: argparse.Namespace, knowledge: Knowledge, teacher: Teacher) -> TraceGate:
+    """The gate that a parser with `add_gate_arguments` describes.
+
+    Raises:
+        ConfigError: a length or a threshold is out of range, or the template teacher is to judge.
+    """
+    for name in ("max_trace_words", "max_candidates"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    if args.judge == "teacher" and teacher.name == "template":
+        raise ConfigError("--judge teacher needs a model; give --teacher endpoint or --teacher local:MODEL_DIR.")
+    thresholds = parse_thresholds(args.judge_thresholds)
+    names = knowledge.interests.names
+    gate = TraceGate(knowledge.facts, names, args.language, args.max_trace_words, args.max_candidates, thresholds)
+    if args.judge == "teacher":
+        rules = TraceJudge(PatternReader(knowledge.facts.format), FactTable(knowledge.facts))
+        gate.judge = TeacherJudge(teacher, rules, args.language, args.judge_fallback)
+    return gate
+
+
+def parse_thresholds(text: str | None) -> Thresholds:
+    """`safety=1,logic=0.5` -> thresholds; the others keep their defaults."""
+    values: dict[str, float] = {}
+    for part in (text or "").split(",") if text else ():
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        try:
+            values[name] = float(value)
+        except ValueError:
+            values[name] = -1.0
+        if name not in SCORES or not 0 <= values[name] <= 1:
+            raise ConfigError(f"--judge-thresholds {part!r}: write NAME=VALUE, NAME out of {', '.join(SCORES)}.")
+    return Thresholds(**values)

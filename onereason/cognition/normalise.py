@@ -1,0 +1,88 @@
+"""Text as checks compare it: words without case, accents, width, punctuation and layout.
+
+A word is a run of letters and digits, or one CJK character, which are written without spaces. `Café-Crème №5`,
+`cafe creme 5` and `ＣＡＦÉ  crème, 5` are the same three words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_CJK_RANGES = (
+    "\u3040-\u30ff\u31f0-\u31ff"  # kana, written without spaces like the ideographs
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # ideographs
+)
+_CJK = re.compile(f"[{_CJK_RANGES}]")
+_APOSTROPHES = "'\u2019\u2018\u02bc\u02b9`\u00b4\uff07"
+_LAST_ACCENTED = 0x052F  # Latin, Greek and Cyrillic: accents are dropped; marks of other scripts tell letters apart
+
+
+class _Fold(dict[str, str]):
+    """Character -> what it becomes; fills itself."""
+
+    def __missing__(self, character: str) -> str:
+        self[character] = folded = _fold(character)
+        return folded
+
+
+def _fold(character: str) -> str:
+    category = unicodedata.category(character)
+    if character in _APOSTROPHES or category in ("Cf", "Mn", "Me"):  # joiners, soft hyphens, loose accents
+        return ""
+    if category[0] in "ZPSC":
+        return " "
+    if category == "Nd":
+        return str(unicodedata.digit(character))
+    folded = unicodedata.normalize("NFKC", character).casefold()
+    if ord(unicodedata.normalize("NFKD", folded)[0]) <= _LAST_ACCENTED:
+        folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
+    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
+    return _CJK.sub(r" \g<0> ", kept)
+
+
+_ASCII = {code: _fold(chr(code)) or None for code in range(128)}  # None deletes, and keeps the fast path
+_FOLD = _Fold()
+
+
+class Normalised:
+    """A text as words.
+
+    Attributes:
+        words: the words.
+        spaced: each of them with a space before and after: `' red nail polish '`; one space where there is none.
+        squeezed: all of them without spaces.
+    """
+
+    __slots__ = ("_word_set", "spaced", "squeezed", "words")
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.spaced = f" {' '.join(words)} " if words else " "
+        self.squeezed = "".join(words)
+        self._word_set: frozenset[str] | None = None
+
+    @property
+    def word_set(self) -> frozenset[str]:
+        if self._word_set is None:
+            self._word_set = frozenset(self.words)
+        return self._word_set
+
+
+@lru_cache(maxsize=256)
+def normalise(text: str) -> Normalised:
+    """The words of a text; the last ones are kept, because several checks ask for the words of one trace."""
+    if text.isascii():
+        return Normalised(text.lower().translate(_ASCII).split())
+    return Normalised("".join(map(_FOLD.__getitem__, text)).split())
+
+
+def is_cjk(word: str) -> bool:
+    """Whether a word is one CJK character."""
+    return len(word) == 1 and _CJK.match(word) is not None
+
+
+def mostly_cjk(words: list[str] | tuple[str, ...]) -> bool:
+    """Whether at least half of the words are single CJK characters."""
+    return 2 * sum(map(is_cjk, words)) >= len(words) > 0

@@ -1,0 +1,137 @@
+"""Rationales from pruned contexts: a few relevant items, and why they lead to the next one (OneRec-Think, activation).
+
+The teacher sees the pruned context; the student is asked with the whole history and learns to find what matters in it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onereason.cognition.knowledge import Knowledge
+from onereason.data.prompt_sets import load_prompt_set
+from onereason.data.prompts import Message, domain_noun
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """What a rationale says.
+
+    Attributes:
+        groups: `(interest, item indices)` of the pruned context, in the order in which interests appear.
+        source: the interest that leads to the target's; equal to it where the interest goes on.
+        interest: the target's.
+        domain: the target's.
+    """
+
+    groups: Sequence[tuple[int, Sequence[int]]]
+    source: int
+    interest: int
+    domain: str
+
+
+def find_rationale(knowledge: Knowledge, pruned: Sequence[int], target: int, followers: int = 5) -> Rationale | str:
+    """How a pruned context leads to a target, or why it does not.
+
+    Args:
+        pruned: item indices, oldest first.
+        target: item index.
+        followers: an interest leads to those that follow it most often, so many of them.
+
+    Returns:
+        A rationale, or `nothing_relevant`, `target_without_theme`, `no_bridge`.
+    """
+    interest_of = knowledge.interest_of
+    interest = interest_of[target]
+    if interest < 0:
+        return "target_without_theme"
+    groups: dict[int, list[int]] = {}
+    for item in pruned:
+        if interest_of[item] >= 0:
+            groups.setdefault(interest_of[item], []).append(item)
+    if not groups:
+        return "nothing_relevant"
+    source = interest if interest in groups else -1
+    if source < 0:
+        best = 0.0
+        for z in groups:
+            for other, share in knowledge.transitions.following(z, ())[:followers]:
+                if other == interest and share > best:
+                    source, best = z, share
+    if source < 0:
+        return "no_bridge"
+    return Rationale(list(groups.items()), source, interest, knowledge.facts.domains[target])
+
+
+class RationaleWriter:
+    """Says rationales in the words of a language."""
+
+    def __init__(self, knowledge: Knowledge, language: str = "en"):
+        self.knowledge = knowledge
+        self.language = language
+        self.prompts = load_prompt_set("rationale", language)
+        self._separator, self._between = self.prompts.text("separator"), self.prompts.text("between")
+        self._nouns = {d: domain_noun(d, True, language) for d in dict.fromkeys(knowledge.facts.domains)}
+
+    def write(self, rationale: Rationale, turn: int) -> str:
+        """The text; `turn` deals out the wordings."""
+        names, patterns = self.knowledge.interests.names, self.knowledge.facts.patterns
+        text = self.prompts.text
+        groups = self._between.join(
+            [
+                text("group" if len(items) > 1 else "one", turn + place).format(
+                    items=self._separator.join([patterns[i] for i in items]), interest=names[interest]
+                )
+                for place, (interest, items) in enumerate(rationale.groups)
+            ]
+        )
+        name = names[rationale.interest]
+        bridge = (
+            text("hold", turn).format(interest=name)
+            if rationale.source == rationale.interest
+            else text("lead", turn).format(source=names[rationale.source], interest=name)
+        )
+        said = f"{text('opening', turn).format(groups=groups)} {bridge}"
+        theme = self.knowledge.interests.themes.get((rationale.interest, rationale.domain), name)
+        if theme == name:
+            return said
+        return f"{said} {text('direction', turn).format(nouns=self._nouns[rationale.domain], theme=theme)}"
+
+
+@dataclass(frozen=True)
+class RationaleAssignment:
+    """A rationale that a teacher is to write.
+
+    Attributes:
+        id: the row's id.
+        writer: composes the template's.
+        rationale: what it says.
+        pruned: item indices of the pruned context, oldest first.
+        target: item index.
+        seed: of the wording.
+    """
+
+    id: str
+    writer: RationaleWriter
+    rationale: Rationale
+    pruned: Sequence[int]
+    target: int
+    seed: int
+
+    def compose(self) -> str:
+        return self.writer.write(self.rationale, zlib.crc32(f"{self.seed}:{self.id}".encode()))
+
+    def messages(self) -> list[Message]:
+        writer, facts = self.writer, self.writer.knowledge.facts
+        entry = writer.prompts.text("teacher.entry")
+        lines = [entry.format(pattern=facts.patterns[i], caption=facts.captions[i]) for i in self.pruned]
+        user = writer.prompts.text("teacher.user").format(
+            history="\n".join(lines),
+            noun=domain_noun(facts.domains[self.target], language=writer.language),
+            target=facts.captions[self.target],
+        )
+        return [
+            {"role": "system", "content": writer.prompts.text("teacher.system").format()},
+            {"role": "user", "content": user},
+        ]
