@@ -9,6 +9,7 @@ Notation: `N` items, `I` interests, `M` pairs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ BRIDGE_FIELDS = (
 
 _PRICE_WORDS = {"free": 0.0, "low": 1.0, "cheap": 1.0, "mid": 2.0, "medium": 2.0, "high": 3.0, "premium": 3.0}
 _PRICE_ATTRIBUTES = ("price", "price_range")
+_AMOUNT = re.compile(r"[$€£¥￥]?\s*(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?)")
+"""An amount of money such as 12.5, $ 12.50 or $1,299.00."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class Pairs:
         sources, targets: item indices.
         origins: index into `ORIGINS`.
         counts: times the two items themselves were seen together.
-        lifts: how much more often their interests (or, within one interest, their themes) follow each other than by
-            chance; 0 where they never do.
-        supports: times these were seen to.
+        lifts: how much more often than by chance their interests go together (within one interest, their themes); 0
+            where they never do.
+        supports: times these were seen together.
         types: index into `BRIDGE_TYPES`.
     """
 
@@ -118,19 +121,23 @@ def find_pairs(
         ones = np.ones(len(searches[0]), dtype=np.int64)
         found["search"] = sp.csr_matrix((ones, searches), shape=(size, size))
     forward = group_counts(following, interest_of, num_interests)
+    theme_of = _number_themes(knowledge)
+    domain, price = _number_domains(knowledge), _prices(knowledge)
     parts = []
     for origin, counts in found.items():
         sources, targets, values = to_pairs(keep_at_least(counts, rules.min_count))
+        other = sources != targets  # a search may lead back to the item that was played
+        sources, targets, values = sources[other], targets[other], values[other]
         kept = _most_seen(sources, targets, values, rules.partners)
-        kept = kept[sources[kept] != targets[kept]]
         sources, targets, values = sources[kept], targets[kept], values[kept]
-        grouped = group_counts(counts, interest_of, num_interests)
         left, right = interest_of[sources], interest_of[targets]
-        lifts = look_up(compute_lift(grouped), left, right)
-        supports = look_up(grouped, left, right)
-        back = look_up(forward, right, left)
-        skew = look_up(forward, left, right) / np.maximum(back, 1)
-        types = classify_hops(knowledge, sources, targets, lifts, skew, rules)
+        same = (left == right) & (left >= 0)
+        lifts, supports = _measure(group_counts(counts, interest_of, num_interests), left, right)
+        within = _measure(group_counts(counts, theme_of), theme_of[sources], theme_of[targets])
+        lifts, supports = np.where(same, within[0], lifts), np.where(same, within[1], supports)
+        skew = look_up(forward, left, right) / np.maximum(look_up(forward, right, left), 1)
+        crosses, dearer = domain[sources] != domain[targets], price[targets] > price[sources]
+        types = classify_hops(same, crosses, dearer, lifts >= rules.min_lift, skew >= rules.min_skew)
         origins = np.full(len(sources), ORIGINS.index(origin))
         parts.append(Pairs(sources, targets, origins, values, lifts, supports, types))
     joined = Pairs(*(np.concatenate([getattr(p, name) for p in parts]) for name in Pairs.__dataclass_fields__))
@@ -145,41 +152,28 @@ def _most_seen(sources: np.ndarray, targets: np.ndarray, values: np.ndarray, par
     return order[np.arange(len(order)) - first < partners]
 
 
+def _measure(grouped: sp.csr_matrix, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lift and count of pairs of groups, `[M]` each."""
+    return look_up(compute_lift(grouped), left, right), look_up(grouped, left, right)
+
+
 def classify_hops(
-    knowledge: Knowledge,
-    sources: np.ndarray,
-    targets: np.ndarray,
-    lifts: np.ndarray,
-    skew: np.ndarray,
-    rules: PairRules,
+    same: np.ndarray, crosses: np.ndarray, dearer: np.ndarray, tied: np.ndarray, forward: np.ndarray
 ) -> np.ndarray:
     """The type of each hop, int64 `[M]` into `BRIDGE_TYPES`.
 
-    Within one interest: `cross_domain` to another domain, `upgrade` to a higher price, `alternative` else. Between
-    interests that follow each other more often than by chance: `continuation` where they do so mostly this way round,
-    `complement` else. What is left is `cross_category`.
+    Args:
+        same: True within one interest: `cross_domain`, `upgrade`, or `alternative` else.
+        crosses: True where it goes to another domain.
+        dearer: True where it goes to a higher price; False where one of the two is unknown.
+        tied: True where the two interests follow each other more often than by chance: `continuation`, or `complement`
+            else. What is left is `cross_category`.
+        forward: True where they do so mostly this way round.
     """
-    interest_of = knowledge.interests.of_item
-    domain = np.unique(np.array(knowledge.facts.domains), return_inverse=True)[1]
-    price = _prices(knowledge)
-    same = (interest_of[sources] == interest_of[targets]) & (interest_of[sources] >= 0)
-    dearer = price[targets] > price[sources]  # False where either is unknown
-    tied = lifts >= rules.min_lift
-    kind = np.select(
-        [
-            same & (domain[sources] != domain[targets]),
-            same & dearer,
-            same,
-            tied & (skew >= rules.min_skew),
-            tied,
-        ],
-        [
-            BRIDGE_TYPES.index(name)
-            for name in ("cross_domain", "upgrade", "alternative", "continuation", "complement")
-        ],
-        BRIDGE_TYPES.index("cross_category"),
-    )
-    return kind.astype(np.int64)
+    conditions = [same & crosses, same & dearer, same, tied & forward, tied]
+    names = ("cross_domain", "upgrade", "alternative", "continuation", "complement")
+    kinds = [BRIDGE_TYPES.index(name) for name in names]
+    return np.select(conditions, kinds, BRIDGE_TYPES.index("cross_category")).astype(np.int64)
 
 
 def judge_pairs(knowledge: Knowledge, pairs: Pairs, followers: int = 5) -> np.ndarray:
@@ -202,13 +196,26 @@ def judge_pairs(knowledge: Knowledge, pairs: Pairs, followers: int = 5) -> np.nd
     return np.where(unknown, UNRELATED, classes).astype(np.int64)
 
 
+def _number_domains(knowledge: Knowledge) -> np.ndarray:
+    """A number for the domain of each item, int64 `[N]`."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(domain, len(numbers)) for domain in knowledge.facts.domains], dtype=np.int64)
+
+
+def _number_themes(knowledge: Knowledge) -> np.ndarray:
+    """A number for the theme of each item in its domain, int64 `[N]`; -1 without a theme."""
+    numbers: dict[tuple[str, str], int] = {}
+    facts = knowledge.facts
+    nodes = zip(facts.domains, facts.themes, strict=True)
+    return np.array([numbers.setdefault(node, len(numbers)) if node[1] else -1 for node in nodes], dtype=np.int64)
+
+
 def _prices(knowledge: Knowledge) -> np.ndarray:
     """Price level of each item, float64 `[N]`; NaN where unknown."""
     levels = np.full(len(knowledge.facts), np.nan)
     for index, of in enumerate(knowledge.facts.attributes):
-        for name in _PRICE_ATTRIBUTES:
-            if len(values := of.get(name, ())) == 1:
-                levels[index] = _price(values[0])
+        found = [_price(values[0]) for name in _PRICE_ATTRIBUTES if len(values := of.get(name, ())) == 1]
+        levels[index] = next((price for price in found if price == price), np.nan)
     return levels
 
 
@@ -216,10 +223,8 @@ def _price(value: str) -> float:
     word = value.strip().lower()
     if word in _PRICE_WORDS:
         return _PRICE_WORDS[word]
-    try:
-        return float(word.lstrip("$€£¥￥"))
-    except ValueError:
-        return float("nan")
+    number = _AMOUNT.fullmatch(word)
+    return float(number[1].replace(",", "")) if number else float("nan")
 
 
 def find_searches(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onereason.cognition.knowledge import Knowledge
+from onereason.cognition.walk import Walk
 
 Step = Literal["trigger", "stay", "narrow", "move"]
 
@@ -37,11 +38,6 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.places)
-
-    @property
-    def turns(self) -> int:
-        """Kinds of steps after the trigger."""
-        return len(set(self.steps[1:]))
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def _close(draft: _Draft | None, episodes: list[Episode]) -> None:
         episodes.append(Episode(draft.interest, draft.places, draft.steps, draft.interests, draft.sides))
 
 
-def _followers(knowledge: Knowledge, interest: int, walk, number: int) -> set[int]:
+def _followers(knowledge: Knowledge, interest: int, walk: Walk, number: int) -> set[int]:
     """The interests that one most often leads to, whoever the user is, or this user now."""
     transitions = knowledge.transitions
     wide = transitions.following(interest, ())[:number]

@@ -35,18 +35,16 @@ class HopWriter:
         self.prompts = load_prompt_set("derivation", language)
         self.language = language
         self._types = {name: self.prompts.text(f"bridge.type.{name}") for name in BRIDGE_TYPES}
-        self._nouns = {d: (domain_noun(d, False, language), domain_noun(d, True, language)) for d in self._domains()}
+        domains = dict.fromkeys(knowledge.facts.domains)
+        self._nouns = {d: (domain_noun(d, False, language), domain_noun(d, True, language)) for d in domains}
         self._separator = load_prompt_set("trace", language).text("word.join")
-
-    def _domains(self) -> list[str]:
-        return list(dict.fromkeys(self.knowledge.facts.domains))
 
     def nouns(self, item: int) -> tuple[str, str]:
         """What one item of an item's domain is called, and several."""
         return self._nouns[self.knowledge.facts.domains[item]]
 
     def fields(self, pairs: Pairs, place: int) -> dict[str, Any]:
-        """The six fields of a pair."""
+        """The six fields of a pair, both of whose items have an interest."""
         knowledge, text = self.knowledge, self.prompts.text
         source, target = int(pairs.sources[place]), int(pairs.targets[place])
         themes, names, interest_of = knowledge.facts.themes, knowledge.interests.names, knowledge.interest_of
@@ -61,18 +59,22 @@ class HopWriter:
             "abstract_bridge": text("bridge.abstract_bridge", int(interest != other)).format(
                 interest=names[interest], target_interest=names[other], type=self._types[kind]
             ),
-            "continuation_direction": text("bridge.direction").format(nouns=self.nouns(target)[1], theme=themes[target]),
+            "continuation_direction": text("bridge.direction").format(
+                nouns=self.nouns(target)[1], theme=themes[target]
+            ),
             "reason_seed": self.reason(pairs, place),
             "confidence": compute_confidence(float(pairs.lifts[place]), int(pairs.supports[place])),
         }
 
     def reason(self, pairs: Pairs, place: int) -> str:
-        """What the logs say of the hop."""
-        themes = self.knowledge.facts.themes
+        """What the logs say of the hop: of two interests, or of two themes of one (see `Pairs.lifts`)."""
+        knowledge = self.knowledge
+        source, target = int(pairs.sources[place]), int(pairs.targets[place])
+        left, right = knowledge.interest_of[source], knowledge.interest_of[target]
+        themes, names = knowledge.facts.themes, knowledge.interests.names
+        said = (themes[source], themes[target]) if left == right else (names[left], names[right])
         return self.prompts.text(f"bridge.reason.{ORIGINS[pairs.origins[place]]}").format(
-            theme=themes[pairs.sources[place]],
-            target=themes[pairs.targets[place]],
-            lift=f"{pairs.lifts[place]:.1f}",
+            source=said[0], target=said[1], lift=f"{pairs.lifts[place]:.1f}"
         )
 
     def trace(self, pairs: Pairs, place: int, turn: int) -> str:
@@ -121,9 +123,9 @@ class HopAssignment:
         source, target = int(self.pairs.sources[self.place]), int(self.pairs.targets[self.place])
         user = writer.prompts.text("bridge.teacher.user").format(
             noun=writer.nouns(source)[0],
-            source=facts.captions[source],
+            source=facts.captions[source] or facts.titles[source],
             target_noun=writer.nouns(target)[0],
-            target=facts.captions[target],
+            target=facts.captions[target] or facts.titles[target],
             reason=writer.reason(self.pairs, self.place),
         )
         return [
@@ -141,8 +143,10 @@ def parse_fields(text: str) -> dict[str, Any] | str:
     value = extract_json(text)
     if not isinstance(value, dict):
         return "teacher_broken_json"
-    relation = value.pop("relation", RELATIONS[0])
-    if relation in RELATIONS[1:]:
+    relation = "_".join(str(value.get("relation", RELATIONS[0])).lower().split())
+    if relation not in RELATIONS:
+        return "bridge_field_wrong"
+    if relation != RELATIONS[0]:
         return f"teacher_{relation}"
     return check_fields(value) or {name: value[name] for name in BRIDGE_FIELDS}
 

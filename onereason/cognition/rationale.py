@@ -35,7 +35,8 @@ def find_rationale(knowledge: Knowledge, pruned: Sequence[int], target: int, fol
     """How a pruned context leads to a target, or why it does not.
 
     Args:
-        pruned: item indices, oldest first.
+        pruned: item indices, oldest first. Of several under one pattern the newest is cited; those without an interest
+            are not.
         target: item index.
         followers: an interest leads to those that follow it most often, so many of them.
 
@@ -46,21 +47,22 @@ def find_rationale(knowledge: Knowledge, pruned: Sequence[int], target: int, fol
     interest = interest_of[target]
     if interest < 0:
         return "target_without_theme"
+    patterns = knowledge.facts.patterns
+    newest = {patterns[item]: place for place, item in enumerate(pruned)}
     groups: dict[int, list[int]] = {}
-    for item in pruned:
-        if interest_of[item] >= 0:
+    for place, item in enumerate(pruned):
+        if interest_of[item] >= 0 and newest[patterns[item]] == place:
             groups.setdefault(interest_of[item], []).append(item)
     if not groups:
         return "nothing_relevant"
-    source = interest if interest in groups else -1
-    if source < 0:
-        best = 0.0
+    source, best = interest, 0.0
+    if interest not in groups:
         for z in groups:
-            for other, share in knowledge.transitions.following(z, ())[:followers]:
-                if other == interest and share > best:
-                    source, best = z, share
-    if source < 0:
-        return "no_bridge"
+            led = dict(knowledge.transitions.following(z, ())[:followers])
+            if led.get(interest, 0.0) > best:
+                source, best = z, led[interest]
+        if not best:
+            return "no_bridge"
     return Rationale(list(groups.items()), source, interest, knowledge.facts.domains[target])
 
 
@@ -72,6 +74,7 @@ class RationaleWriter:
         self.language = language
         self.prompts = load_prompt_set("rationale", language)
         self._separator, self._between = self.prompts.text("separator"), self.prompts.text("between")
+        self._in_a_row = self.prompts.text("in_a_row")
         self._nouns = {d: domain_noun(d, True, language) for d in dict.fromkeys(knowledge.facts.domains)}
 
     def write(self, rationale: Rationale, turn: int) -> str:
@@ -92,11 +95,12 @@ class RationaleWriter:
             if rationale.source == rationale.interest
             else text("lead", turn).format(source=names[rationale.source], interest=name)
         )
-        said = f"{text('opening', turn).format(groups=groups)} {bridge}"
+        said = self._in_a_row.format(first=text("opening", turn).format(groups=groups), second=bridge)
         theme = self.knowledge.interests.themes.get((rationale.interest, rationale.domain), name)
         if theme == name:
             return said
-        return f"{said} {text('direction', turn).format(nouns=self._nouns[rationale.domain], theme=theme)}"
+        direction = text("direction", turn).format(nouns=self._nouns[rationale.domain], theme=theme)
+        return self._in_a_row.format(first=said, second=direction)
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,13 @@ class RationaleAssignment:
     def messages(self) -> list[Message]:
         writer, facts = self.writer, self.writer.knowledge.facts
         entry = writer.prompts.text("teacher.entry")
-        lines = [entry.format(pattern=facts.patterns[i], caption=facts.captions[i]) for i in self.pruned]
+        lines = [
+            entry.format(pattern=facts.patterns[i], caption=facts.captions[i] or facts.titles[i]) for i in self.pruned
+        ]
         user = writer.prompts.text("teacher.user").format(
             history="\n".join(lines),
             noun=domain_noun(facts.domains[self.target], language=writer.language),
-            target=facts.captions[self.target],
+            target=facts.captions[self.target] or facts.titles[self.target],
         )
         return [
             {"role": "system", "content": writer.prompts.text("teacher.system").format()},

@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tiny.add_argument(
         "--tokenizer", type=Path, metavar="DIR", help="tokenizer folder (default: trained on the captions)"
     )
+    tiny.add_argument(
+        "--corpora", type=Path, nargs="+", metavar="DIR", help="corpora whose words the tokenizer is trained on as well"
+    )
     tiny.add_argument("--vocab-size", type=int, default=2048, help="tokens of the trained tokenizer (default: 2048)")
     tiny.add_argument("--base-config", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. hidden_size=128")
     tiny.add_argument("--tie", action=argparse.BooleanOptionalAction, help="tied embeddings (default: tied)")
@@ -239,12 +242,28 @@ def _build_tiny(args: argparse.Namespace, catalog: Catalog | None) -> tuple[Any,
     elif catalog is not None:
         captions = [c for c in catalog.captions if c]
         repeat = 2 + len(captions) // 50  # the prompts' words count as much as frequent words of captions
-        tokenizer = build_tiny_tokenizer([*captions, *BASE_TEXTS * repeat], args.vocab_size)
+        words = [text for corpus in args.corpora or () for text in _corpus_texts(corpus, catalog.format)]
+        tokenizer = build_tiny_tokenizer([*captions, *BASE_TEXTS * repeat, *words], args.vocab_size)
     else:
         raise ConfigError("--base tiny needs --tokenizer DIR, or --catalog DIR to train a tokenizer on its captions.")
     tie = True if args.tie is None else args.tie
     model: Any = build_tiny_model(tokenizer, **dataclasses.asdict(config), tie=tie, seed=args.seed)
     return model.to(DTYPES[args.dtype or "float32"]), tokenizer
+
+
+def _corpus_texts(folder: Path, format: ItemicFormat, most: int = 2000) -> list[str]:
+    """The texts of a corpus's first rows without their itemic tokens."""
+    import re
+    from itertools import islice
+
+    from onereason.io import iter_jsonl
+
+    tokens = re.compile("|".join(map(re.escape, sorted(format.tokens(), key=len, reverse=True))))
+    rows = islice(iter_jsonl(folder / "rows.jsonl", f"corpus {folder}"), most)
+    contents = (
+        text for row in rows for text in [row.get("text") or "", *(m["content"] for m in row.get("messages") or ())]
+    )
+    return [tokens.sub(" ", text) for text in contents if text]
 
 
 def _load_base(args: argparse.Namespace) -> tuple[Any, Any]:

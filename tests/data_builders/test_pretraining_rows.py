@@ -79,9 +79,10 @@ def test_prefixes_by_hand():
     """Items 0 to 3 begin with code 0: tea, tea, tea, tents; item 4 alone with code 1; items 5 to 7 with code 2."""
     codes = [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [2, 0], [2, 1], [2, 2]]
     themes = ["tea", "tea", "tea", "tents", "tents", "", "", ""]
-    texts = ["green leaf", "green leaf", "black leaf", "canvas", "canvas", "plain", "", ""]
+    texts = ["cosy leaf", "cosy leaf", "cosy leaf", "canvas", "cosy canvas", "cosy", "", ""]
     section = TokenSection(material(codes, themes), texts)
-    # words of 3 texts or more: `leaf` (3 of 8). Under code 0 it stands in 3 of 4: lift 0.75 / 0.375 = 2
+    # words of 3 texts or more: `leaf` (3 of 8) and `cosy` (5 of 8). Under code 0 each stands in 3 of 4: lift
+    # 0.75 / 0.375 = 2, and 0.75 / 0.625 = 1.2, which is too little
     meaning = "about tea (75%), tents (25%), with words such as leaf (75%)"
     assert section.levels[0].meanings == [meaning, "", ""]  # one item under code 1; no themes and words under code 2
     assert section.left_out == {"prefix_without_meaning": 2, "item_without_caption": 0}
@@ -270,6 +271,8 @@ def test_flows_go_on_to_the_best_partner_and_never_back():
     assert section.following == {0: [1], 1: [0, 5]}
     assert section.flow(0, 4) == [0, 1, 5] and section.flow(1, 4) == [1, 0] and section.starts == [0]
     assert section.flow(0, 1) == [0, 1]
+    circle = RelationalSection(material(CODES, THEMES, [[0, 1, 5, 1]] * 2), RelationOptions())
+    assert circle.following == {0: [1], 1: [5], 5: [1]} and circle.flow(0, 4) == [0, 1, 5]
     flow = [row for row in rows_of(section) if ":flow:" in row["id"]]
     assert [row["id"] for row in flow] == ["relational:flow:i0:qa", "relational:flow:i0:free"]
     lines = said(flow[0]).split("\n")

@@ -208,5 +208,5 @@ def test_recorded_prompt_settings(tmp_path):
     assert recorded({"language": "mine"}) == {"language": "mine"}
     (tmp_path / "mine").mkdir()  # a model folder may hold the prompt sets it was trained with
     assert recorded({"language": "mine"}) == {"language": str(tmp_path / "mine")}
-    with pytest.raises(ModelError, match="prompt.language should be en, zh or a folder of prompt sets, is 3"):
+    with pytest.raises(ModelError, match=r"prompt\.language should be en, zh or a folder of prompt sets, is 3"):
         recorded({"language": 3})

@@ -44,6 +44,8 @@ FAULTS = {
 }
 """Fault -> what its share is a share of."""
 
+_ROWS_PER_GROUP = 250_000
+
 
 @dataclass(frozen=True)
 class PublicTables:
@@ -55,10 +57,10 @@ class PublicTables:
     """Rows of the user table."""
     items: int = 20_000
     """Items with a semantic id, over all domains."""
-    captions: int = 12_000
-    """Items with a caption."""
-    tags: int = 3_000
-    """Items with a tag (explorer)."""
+    captions: int | None = None
+    """Items with a caption; 58 in a hundred where None, as in the Explorer corpus."""
+    tags: int | None = None
+    """Items with a tag (explorer; goods have none); 15 in a hundred items where None."""
     entries: float = 100.0
     """List entries of a user, on average and about."""
     phrases: int = 4
@@ -82,10 +84,10 @@ class PublicTables:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.items < 100:
             raise ConfigError(f"items must be at least 100, so that every domain has some, got {self.items}.")
-        if not 0 <= self.captions <= self.items or not 0 <= self.tags <= self.items // 2:
-            raise ConfigError(
-                f"captions ({self.captions}) must be 0 to items ({self.items}), tags ({self.tags}) 0 to half of them."
-            )
+        for name, rows, domains in self.text_tables():
+            most = sum(build_universe(self).sizes[domain] for domain in domains)
+            if not 0 <= rows <= most:
+                raise ConfigError(f"{name} must be 0 to {most} for {self.items} items, got {rows}.")
         for name, share in self.faults.items():
             if name not in FAULTS or not 0 <= share <= 0.3:
                 raise ConfigError(
@@ -96,6 +98,20 @@ class PublicTables:
     def written_domains(self) -> Mapping[str, str]:
         """Domain -> how the tables write it; empty where they have no column for it."""
         return {v: k for k, v in load_layout(self.schema).domains.items()} if self.schema == "explorer" else {}
+
+    def text_tables(self) -> list[tuple[str, int, tuple[str, ...]]]:
+        """`(captions or tags, rows, domains whose items have them)`."""
+        if self.schema == "recif":  # captions name no domain, so only videos have them
+            return [("captions", self.items * 58 // 100 if self.captions is None else self.captions, ("video",))]
+        domains = tuple(build_universe(self).sizes)
+        return [
+            ("captions", self.items * 58 // 100 if self.captions is None else self.captions, domains),
+            (
+                "tags",
+                self.items * 15 // 100 if self.tags is None else self.tags,
+                tuple(d for d in domains if d != "prod"),
+            ),
+        ]
 
     def fault(self, name: str) -> float:
         return self.faults.get(name, 0.0)
@@ -134,11 +150,11 @@ def write_tables(config: PublicTables, folder: str | Path, overwrite: bool = Fal
     families: dict[str, Counter[str]] = defaultdict(Counter)
     tables: dict[str, Counter[str]] = defaultdict(Counter)
     with atomic_dir(folder, overwrite) as temporary:
-        for number, (name, shards, rows) in enumerate(_item_tables(config, layout, universe, tables)):
-            _write_shards(temporary, name, shards, rows, config, number)
+        for name, shards, count in _item_tables(config, layout, universe, tables):
+            _write_shards(temporary, name, shards, count, config, _ROWS_PER_GROUP)
         users = user_shards(config, layout, universe, families)
         count = -(-config.users // config.users_per_shard)
-        _write_shards(temporary, layout.users.names[0], users, count, config, -1)
+        _write_shards(temporary, layout.users.names[0], users, count, config, config.users_per_group)
         groups = {name: dict(families.pop(name, Counter())) for name in ("quarantined", "fixed", "users")}
         counts = {
             "tables": {name: _positive(counts) for name, counts in tables.items()},
@@ -163,15 +179,10 @@ def _item_tables(
     for stream, (declared, domains) in enumerate(zip(layout.sids, groups, strict=True), 10):
         rows = sum(universe.sizes[domain] for domain in domains)
         yield declared.names[0], sid_shards(config, universe, domains, column, stream, tables["sids"]), shards(rows)
-    domains = tuple(universe.sizes) if config.schema == "explorer" else ("video",)
-    texts = [("captions", layout.captions, config.captions, domains)]
-    if layout.tags:
-        texts.append(("tags", layout.tags, config.tags, tuple(d for d in domains if d != "prod")))
-    for stream, (what, declared_texts, rows, owners) in enumerate(texts, 20):
-        if rows:
-            declared = declared_texts[0]
-            made = text_shards(config, universe, owners, rows, declared.values[0], stream, tables[what])
-            yield declared.names[0], made, shards(rows)
+    for stream, (what, rows, owners) in enumerate(config.text_tables(), 20):
+        declared = (layout.captions if what == "captions" else layout.tags)[0]
+        made = text_shards(config, universe, owners, rows, declared.values[0], stream, tables[what])
+        yield declared.names[0], made, shards(rows)
 
 
 def _positive(counts: Counter[str]) -> dict[str, int]:
@@ -179,10 +190,9 @@ def _positive(counts: Counter[str]) -> dict[str, int]:
 
 
 def _write_shards(
-    folder: Path, name: str, shards: Iterator[pl.DataFrame], count: int, config: PublicTables, number: int
+    folder: Path, name: str, shards: Iterator[pl.DataFrame], count: int, config: PublicTables, rows_per_group: int
 ) -> None:
     """As a folder of parts (explorer), or as one file or numbered files (recif)."""
-    group = config.users_per_group if number < 0 else 250_000
     if config.schema == "explorer":
         (folder / name).mkdir()
     for n, table in enumerate(shards):
@@ -190,7 +200,7 @@ def _write_shards(
             path = folder / name / f"part-{n:05d}.parquet"
         else:
             path = folder / (f"{name}.parquet" if count == 1 else f"{name}-{n:05d}.parquet")
-        table.write_parquet(path, compression="zstd", compression_level=1, row_group_size=group)
+        table.write_parquet(path, compression="zstd", compression_level=1, row_group_size=rows_per_group)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -203,9 +213,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--schema", choices=SCHEMAS, default=defaults.schema)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
-    for name in ("users", "items", "captions", "tags", "phrases", "seed", "rows_per_shard", "users_per_shard"):
+    for name in ("users", "items", "phrases", "seed", "rows_per_shard", "users_per_shard"):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=int, default=getattr(defaults, name), metavar="N", help="default %(default)s")
+    parser.add_argument("--captions", type=int, metavar="N", help="items with a caption (58 in a hundred)")
+    parser.add_argument("--tags", type=int, metavar="N", help="items with a tag (15 in a hundred)")
     parser.add_argument("--entries", type=float, default=defaults.entries, help="list entries a user (%(default)s)")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=SHARE", help="plant faults, see below")
     args = parser.parse_args(argv)

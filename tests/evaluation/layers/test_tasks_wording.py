@@ -29,8 +29,8 @@ CHAIN_SYSTEM = (
         ),
         (
             item_qa.build_messages("<p>", "ad", "price_range", ["low", "{high}"]),
-            "You are an expert content analyst. Items are written as itemic tokens. Answer with the letter of the right "
-            "choice and nothing else.",
+            "You are an expert content analyst. Items are written as itemic tokens. Answer with the letter of the "
+            "right choice and nothing else.",
             "What is the price range of this advertisement: <p>\nA. low\nB. {high}",
         ),
         (
