@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from onereason.cognition.chains import find_episodes
 from onereason.cognition.facts import ItemFacts, parse_attributes
 from onereason.cognition.judge.relations import EXPLICITLY_RELATED
 from onereason.cognition.knowledge import Knowledge, build_knowledge
+from onereason.data.schema import ITEMS_FILE
 from onereason.data.simulate import WorldConfig, simulate_world
 from onereason.data.timelines import build_timelines, split_leave_one_out
 from onereason.itemic.format import load_format
@@ -66,11 +68,10 @@ class Agreement:
 def facts_of(items: pl.DataFrame) -> ItemFacts:
     """The item table as facts; patterns play no part here."""
     ids = items["item_id"].to_list()
-    attributes = [parse_attributes(text, item, "items") for text, item in zip(items["attributes"], ids, strict=True)]
-    texts = items["text"].to_list()
-    return ItemFacts(
-        ids, items["domain"].to_list(), ids, items["title"].to_list(), texts, attributes, "category", load_format("onereason")
-    )
+    texts = zip(items["attributes"], ids, strict=True)
+    attributes = [parse_attributes(text, item, Path(ITEMS_FILE)) for text, item in texts]
+    domains, titles, captions = (items[name].to_list() for name in ("domain", "title", "text"))
+    return ItemFacts(ids, domains, ids, titles, captions, attributes, "category", load_format("onereason"))
 
 
 def measure(users: int, items: int, seed: int) -> dict[str, Agreement]:
@@ -83,7 +84,9 @@ def measure(users: int, items: int, seed: int) -> dict[str, Agreement]:
     events = world.truth["interactions"].partition_by("user_id", as_dict=True)
     chains = world.truth["chains"].partition_by("user_id", as_dict=True)
     style_of = {name: persona["style"] for name, persona in world.description["personas"].items()}
-    result = {name: Agreement() for name in ("interests", "persona", "live", "relations", "bridges", "transitions", "chains")}
+    result = {
+        name: Agreement() for name in ("interests", "persona", "live", "relations", "bridges", "transitions", "chains")
+    }
     compare_interests(result["interests"], knowledge, world.truth["items"])
     compare_relations(result["relations"], knowledge, world.description["relations"])
     compare_bridges(result["bridges"], knowledge, world.description["relations"], split.train)

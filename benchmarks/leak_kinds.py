@@ -18,6 +18,9 @@ from functools import cached_property
 from onereason.itemic.format import ANY_DOMAIN, PRESETS, ItemicFormat
 
 MIN_ITEMS = 3
+EMPTY_WORDS = frozenset(
+    "the a an of for and with by in on to from or at as no not too your you all is it that this 的 了 和 与 在".split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Items:
         return sum(wanted in f" {one} " for one in self.plain)
 
     def carriers_of_all(self, text: str) -> int:
-        """How many items carry all of these words."""
-        wanted = set(plain_words(text))
+        """How many items carry all of these words that carry meaning."""
+        wanted = set(plain_words(text)) - EMPTY_WORDS
         return sum(wanted <= set(one.split()) for one in self.plain)
 
     def themes(self, item: int) -> str:
@@ -294,8 +297,7 @@ def _is_cjk(words: Sequence[str]) -> bool:
 
 def _says_something(text: str) -> bool:
     """Two words that carry meaning: `for the` and `of 2` name nothing."""
-    empty = {"the", "a", "an", "of", "for", "and", "with", "by", "in", "on", "to", "from", "or", "at", "as", "no"}
-    return len({word for word in plain_words(text) if word not in empty and len(word) > 1}) > 1
+    return len({word for word in plain_words(text) if word not in EMPTY_WORDS and len(word) > 1}) > 1
 
 
 @plant("caption")

@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=240, metavar="N", help="of the made catalogue")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args()
+    if args.beauty is not None and not (args.beauty / "items.jsonl").is_file():
+        parser.error(f"--beauty {args.beauty} holds no items.jsonl.")
     if args.quick:
         args.planted, args.users = min(args.planted, 60), min(args.users, 600)
     made = make_items(args.items, args.seed)

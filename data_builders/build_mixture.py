@@ -5,37 +5,37 @@ r"""A mixture of corpora as one corpus: shares, think ratio a domain, no row twi
         --think 0.5 --think ad=0.1 --held-out 0.05
 
 A corpus is given as NAME=FOLDER:SHARE. Shares are of rows, or of tokens with `--unit token --tokenizer MODEL_DIR`. Rows
-that say the same are kept once, in the order of the corpora. Users are held out by a hash of their name, so that every
-corpus and every later mixture holds out the same ones; their rows go to `held_out.jsonl`. The same inputs give the same
-bytes.
+that say the same are kept once, in the order of the corpora. Where too many rows think, some are left out; with
+`--convert` they lose their trace instead, unless another row says what is left. Users are held out by a hash of their
+name, so that every corpus and every later mixture holds out the same ones; their rows go to `held_out.jsonl`. Lines
+that hold no row go to `rejected.jsonl`. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import re
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
-from data_builders.cards import CARD_FILE, ROWS_FILE, Row, render_card
-from data_builders.common import build_parser, run_builder
-from onereason.data.chat import check_row
-from onereason.data.selection import RowTable, draw_shares, drop_duplicates, keep_think_ratio
-from onereason.errors import ConfigError, DataError
+from data_builders.cards import CARD_FILE, REJECTED_FILE, ROWS_FILE, Row, Tally, render_card
+from data_builders.common import build_parser, run_builder, track
+from data_builders.mixture_scan import Part, Scan, TokenCounter, count_rows, read_rows, scan_corpora
+from data_builders.shards import Reject
+from onereason.data.selection import balance_think, draw_shares, find_convertible, keep_first
+from onereason.errors import ConfigError
 from onereason.io import (
     MANIFEST_NAME,
     atomic_dir,
     build_manifest,
-    parse_json,
     require_file,
+    require_output_dir,
     to_json_line,
     write_json,
     write_text,
@@ -43,181 +43,100 @@ from onereason.io import (
 
 CARD = """
 Rows of several corpora in one random order. No two rows say the same. Rows of held-out users stand in `held_out.jsonl`
-and in no training row.
+and in no training row. Rows that were left out to keep shares and think ratios, or because others say the same, are
+counted below and stand in their corpora.
 """
 
 HELD_OUT_FILE = "held_out.jsonl"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Part:
-    """A corpus of the mixture: its name, its rows, and its share."""
+class Selection:
+    """What becomes of the rows of a scan.
 
-    name: str
-    path: Path
-    share: float
+    Attributes:
+        chosen: places of the mixture's rows in their order.
+        bare: boolean `[R]`, the rows that lose their trace.
+        held_out: places of the rows of held-out users.
+        twice: places of the rows whose id stands in their corpus before.
+        left_out: reason -> rows that were left out for it.
+        sizes: int `[R]`, of the rows as they are written.
+    """
 
-
-class Scan:
-    """A first pass over all corpora: a few numbers a row, and where it stands in its file."""
-
-    def __init__(self, held_out: float):
-        self.held_out = held_out
-        self.domains: dict[str, int] = {}
-        self.corpus, self.think, self.domain = array("h"), array("b"), array("h")
-        self.offset, self.content, self.size = array("q"), array("Q"), array("q")
-        self.is_held_out = array("b")
-        self.rejected: Counter[str] = Counter()
-
-    def add(self, corpus: int, offset: int, row: Row, size: int) -> None:
-        self.corpus.append(corpus)
-        self.offset.append(offset)
-        self.think.append(row["mode"] == "think")
-        domain = row.get("domain")
-        self.domain.append(-1 if domain is None else self.domains.setdefault(str(domain), len(self.domains)))
-        self.content.append(hash_content(row))
-        self.size.append(size)
-        self.is_held_out.append(is_held_out(row.get("user"), self.held_out))
-
-    def table(self) -> RowTable:
-        names = ("corpus", "content", "think", "domain", "size")
-        arrays = [np.frombuffer(getattr(self, name), getattr(self, name).typecode) for name in names]
-        return RowTable(arrays[0], arrays[1], arrays[2].astype(bool), arrays[3], arrays[4])
+    chosen: np.ndarray
+    bare: np.ndarray
+    held_out: np.ndarray
+    twice: np.ndarray
+    left_out: Counter[str]
+    sizes: np.ndarray
 
 
-def hash_content(row: Row) -> int:
-    """64 bits of what a row says and what of it is supervised; its id and provenance play no part."""
-    said = orjson.dumps([row["loss"], row.get("text"), row.get("messages")])
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little")
+def select(
+    scan: Scan,
+    parts: Sequence[Part],
+    args: argparse.Namespace,
+    ratios: dict[str, float],
+    default: float | None,
+) -> Selection:
+    """Which rows go where.
 
-
-def is_held_out(user: Any, share: float) -> bool:
-    """Whether a user's rows are kept from training; a row without a user never is."""
-    if user is None or share <= 0:
-        return False
-    drawn = int.from_bytes(hashlib.blake2b(f"held out {user}".encode(), digest_size=8).digest(), "little")
-    return drawn < share * 2**64
-
-
-def scan_corpora(parts: Sequence[Part], held_out: float, measure: Any) -> Scan:
-    """Reads every row once. Rows that are malformed are counted and left out."""
-    scan = Scan(held_out)
-    for number, part in enumerate(parts):
-        waiting: list[tuple[int, Row]] = []
-        for offset, line in _lines(part):
-            try:
-                row = parse_json(line)
-                check_row(row)
-            except (ValueError, DataError, AttributeError):
-                scan.rejected[f"{part.name}: malformed_row"] += 1
-                continue
-            waiting.append((offset, row))
-            if len(waiting) == _CHUNK:
-                _flush(scan, number, waiting, measure)
-        _flush(scan, number, waiting, measure)
-    return scan
-
-
-def _lines(part: Part) -> Iterator[tuple[int, bytes]]:
-    """Offset and content of each line that is not blank, with a bar over the bytes read."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar, part.path.open("rb") as handle:
-        task = bar.add_task(f"reading {part.name}", total=part.path.stat().st_size)
-        position = 0
-        for line in handle:
-            offset, position = position, position + len(line)
-            if line.strip():
-                yield offset, line
-            bar.advance(task, len(line))
-
-
-def _flush(scan: Scan, number: int, waiting: list[tuple[int, Row]], measure: Any) -> None:
-    sizes = measure([row for _, row in waiting]) if waiting else []
-    for (offset, row), size in zip(waiting, sizes, strict=True):
-        scan.add(number, offset, row, size)
-    waiting.clear()
-
-
-def count_rows(rows: Sequence[Row]) -> list[int]:
-    """Every row counts 1."""
-    return [1] * len(rows)
-
-
-class TokenCounter:
-    """The tokens of rows as a model reads them."""
-
-    def __init__(self, folder: Path):
-        from onereason.data.rendering import RowTokenizer
-        from onereason.model.folder import load_tokenizer_folder
-
-        model = load_tokenizer_folder(folder)
-        self._tokenize = RowTokenizer(model.tokenizer, model.vocabulary)
-
-    def __call__(self, rows: Sequence[Row]) -> list[int]:
-        return np.diff(self._tokenize(rows).offsets).tolist()
-
-
-def select(scan: Scan, parts: Sequence[Part], args: argparse.Namespace, ratios: dict[str, float], default: float | None):
-    """Positions of the mixture's rows in their order, those of held-out users, and what was left out why."""
-    table = scan.table()
-    held_out = np.frombuffer(scan.is_held_out, "b").astype(bool)
-    rejected = Counter(scan.rejected)
-    first = drop_duplicates(table.content)
-    rejected["said_before"] = int((~first).sum())
+    Raises:
+        ConfigError: a ratio for a domain that no row has, or a corpus that is too small for `--size`.
+        DataError: no row is left of a corpus.
+    """
     unknown = sorted(set(ratios) - set(scan.domains))
     if unknown:
         known = ", ".join(sorted(scan.domains)) or "none"
         raise ConfigError(f"--think names domain {unknown[0]!r}, which no row has; rows have {known}.")
+    table = scan.table()
+    held_out = np.asarray(scan.is_held_out).view(bool)
+    known_once = keep_first(np.asarray(scan.names))
+    first = np.zeros(len(scan), dtype=bool)
+    places = np.flatnonzero(known_once)
+    first[places[keep_first(table.content[places])]] = True
     alive = first & ~held_out
+    convertible = find_convertible(table.content, np.asarray(scan.bare), alive) if args.convert else None
     numbered = {scan.domains[name]: ratio for name, ratio in ratios.items()}
-    kept = keep_think_ratio(table, alive, numbered, default, args.seed)
-    rejected["beyond_think_ratio"] = int((alive & ~kept).sum())
-    try:
-        chosen = draw_shares(table, kept, [part.share for part in parts], args.size, args.seed)
-    except (ConfigError, DataError) as error:
-        names = ", ".join(f"{number} is {part.name!r}" for number, part in enumerate(parts))
-        raise type(error)(f"{error} ({names})") from error
-    rejected["beyond_share"] = int(kept.sum()) - len(chosen)
-    return chosen, np.flatnonzero(first & held_out), +rejected
+    kept, bare = balance_think(table, alive, numbered, default, args.seed, convertible)
+    if args.convert:
+        size = np.where(bare, np.asarray(scan.bare_size), table.size)
+        table = replace(table, thinks=table.thinks & ~bare, size=size)
+    shares = [part.share for part in parts]
+    chosen = draw_shares(table, kept, [part.name for part in parts], shares, args.size, args.seed)
+    left_out = Counter(
+        said_before=int((known_once & ~first).sum()),
+        beyond_think_ratio=int((alive & ~kept).sum()),
+        beyond_share=int(kept.sum()) - len(chosen),
+    )
+    return Selection(chosen, bare, np.flatnonzero(first & held_out), np.flatnonzero(~known_once), +left_out, table.size)
 
 
-def read_rows(scan: Scan, parts: Sequence[Part], positions: np.ndarray) -> Iterator[Row]:
-    """Rows by their positions, in order, each id behind its corpus's name."""
-    handles = [part.path.open("rb") for part in parts]
-    try:
-        for position in positions.tolist():
-            corpus = scan.corpus[position]
-            handles[corpus].seek(scan.offset[position])
-            row = parse_json(handles[corpus].readline())
-            yield {**row, "id": f"{parts[corpus].name}:{row.get('id', position)}"}
-    finally:
-        for handle in handles:
-            handle.close()
-
-
-def count_mixture(rows: Iterator[Row], counts: Counter[str], examples: list[Row]) -> Iterator[bytes]:
-    """Rows as lines; counts them by corpus, mode and domain on the way."""
-    for row in rows:
-        corpus = row["id"].partition(":")[0]
-        counts["rows"] += 1
-        for key in (f"mode_{row['mode']}", f"corpus_{corpus}", f"corpus_{corpus}_{row['mode']}"):
-            counts[key] += 1
-        if row.get("domain") is not None:
-            counts[f"domain_{row['domain']}_{row['mode']}"] += 1
-        if len(examples) < 2 and all(e["mode"] != row["mode"] for e in examples):
-            examples.append(row)
-        yield to_json_line(row)
+def write_rows(rows: Iterator[Row], num_rows: int, path: Path, tally: Tally, modes: Counter[str]) -> None:
+    """Writes rows and counts them, by corpus and domain the modes too."""
+    chunks = range(0, num_rows, _CHUNK)
+    with path.open("wb") as handle:
+        for _ in track(chunks, len(chunks), "writing rows"):
+            some = list(islice(rows, _CHUNK))
+            tally.add(some)
+            for row in some:
+                corpus, mode = row["id"].partition(":")[0], row["mode"]
+                modes.update((f"corpus_{corpus}", f"corpus_{corpus}_{mode}"))
+                if "domain" in row:
+                    modes[f"domain_{row['domain']}_{mode}"] += 1
+            handle.writelines(map(to_json_line, some))
 
 
 def parse_part(text: str) -> Part:
     """`name=folder:share`."""
     name, equals, rest = text.partition("=")
     folder, colon, share = rest.rpartition(":")
-    if not (name.strip() and equals and colon and folder):
+    name = name.strip()
+    if not (name and equals and colon and folder):
         raise ConfigError(f"--corpus {text!r}: write NAME=FOLDER:SHARE, e.g. general=runs/corpora/general:10.")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"--corpus {text!r}: a name may hold letters, digits, '_', '-' and '.', got {name!r}.")
     try:
         number = float(share)
     except ValueError:
@@ -225,7 +144,8 @@ def parse_part(text: str) -> Part:
     if not 0 < number < float("inf"):
         raise ConfigError(f"--corpus {text!r}: the share must be a number above 0, got {share!r}.")
     path = Path(folder)
-    return Part(name.strip(), require_file(path / ROWS_FILE if path.is_dir() else path, f"corpus {name.strip()!r}"), number)
+    path = path / ROWS_FILE if path.is_dir() else path
+    return Part(name, require_file(path, f"corpus {name!r}"), number)
 
 
 def parse_think(values: Sequence[str]) -> tuple[dict[str, float], float | None]:
@@ -247,62 +167,102 @@ def parse_think(values: Sequence[str]) -> tuple[dict[str, float], float | None]:
     return ratios, default
 
 
-def build(args: argparse.Namespace) -> None:
-    parts = [parse_part(text) for text in args.corpus]
+def check_arguments(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise ConfigError(f"--corpus names {sorted(n for n in names if names.count(n) > 1)[0]!r} twice.")
-    ratios, default = parse_think(args.think or [])
     if not 0 <= args.held_out < 1:
         raise ConfigError(f"--held-out must be at least 0 and below 1, got {args.held_out}.")
-    if args.size is not None and args.size < 1:
-        raise ConfigError(f"--size must be at least 1, got {args.size}.")
+    if args.size is not None and not 1 <= args.size < float("inf"):
+        raise ConfigError(f"--size must be a number of at least 1, got {args.size}.")
     if (args.unit == "token") != (args.tokenizer is not None):
         raise ConfigError("--unit token and --tokenizer MODEL_DIR belong together.")
-    scan = scan_corpora(parts, args.held_out, TokenCounter(args.tokenizer) if args.tokenizer else count_rows)
-    chosen, held_out, rejected = select(scan, parts, args, ratios, default)
-    counts: Counter[str] = Counter()
-    counts["held_out_rows"] = len(held_out)
-    if args.unit == "token":
-        sizes = np.frombuffer(scan.size, "q")[chosen]
-        by_corpus = np.bincount(np.frombuffer(scan.corpus, "h")[chosen], sizes, minlength=len(parts))
-        counts |= {f"tokens_{part.name}": int(n) for part, n in zip(parts, by_corpus, strict=True)}
-    examples: list[Row] = []
+    if args.convert and not args.think:
+        raise ConfigError("--convert needs a ratio to convert to; give --think too.")
+    require_output_dir(args.out, args.overwrite, [part.path for part in parts])
+
+
+def build(args: argparse.Namespace) -> None:
+    parts = [parse_part(text) for text in args.corpus]
+    ratios, default = parse_think(args.think or [])
+    check_arguments(args, parts)
+    measure = TokenCounter(args.tokenizer) if args.tokenizer else count_rows
+    tally, modes = Tally(), Counter[str]()
     with atomic_dir(args.out, args.overwrite) as folder:
-        with (folder / ROWS_FILE).open("wb") as handle:
-            handle.writelines(count_mixture(read_rows(scan, parts, chosen), counts, examples))
-        if len(held_out):
+        with (folder / REJECTED_FILE).open("wb") as rejected:
+
+            def reject(found: Reject) -> None:
+                tally.reject([(found.id, found.reason, found.detail)])
+                rejected.write(to_json_line(asdict(found)))
+
+            scan = scan_corpora(parts, args.held_out, measure, args.convert, reject)
+            selection = select(scan, parts, args, ratios, default)
+            untouched = np.zeros(len(scan), dtype=bool)
+            for row in read_rows(scan, parts, selection.twice, untouched):
+                reject(Reject(row["id"], "id_twice"))
+        if not tally.rejected:
+            (folder / REJECTED_FILE).unlink()
+        tally.rejected.update(selection.left_out)
+        tally.rejected_examples |= {reason: [] for reason in selection.left_out}  # these rows stand in their corpora
+        chosen = read_rows(scan, parts, selection.chosen, selection.bare)
+        write_rows(chosen, len(selection.chosen), folder / ROWS_FILE, tally, modes)
+        if len(selection.held_out):
             with (folder / HELD_OUT_FILE).open("wb") as handle:
-                handle.writelines(to_json_line(row) for row in read_rows(scan, parts, held_out))
+                handle.writelines(map(to_json_line, read_rows(scan, parts, selection.held_out, untouched)))
         manifest = build_manifest(
             "corpus",
             inputs=[part.path for part in parts],
-            config={
-                "shares": {part.name: part.share for part in parts},
-                "unit": args.unit,
-                "size": args.size,
-                "think": {**({"default": default} if default is not None else {}), **ratios},
-                "held_out": args.held_out,
-            },
+            config=_settings(args, parts, ratios, default),
             seed=args.seed,
-            counts=counts,
-            rejected=rejected,
         )
+        manifest |= tally.to_manifest()
+        manifest["rejected_examples"] = {reason: e for reason, e in tally.rejected_examples.items() if e}
+        manifest["counts"] |= dict(sorted(modes.items())) | _further_counts(args, parts, scan, selection)
         write_json(folder / MANIFEST_NAME, manifest)
-        write_text(folder / CARD_FILE, render_card("Mixture", CARD, manifest, *examples))
-    print(f"wrote {args.out}: {counts['rows']} rows, {len(held_out)} held out, left out {dict(rejected)}")
+        write_text(folder / CARD_FILE, render_card("Mixture", CARD, manifest, *tally.first_rows.values()))
+    held = f", {len(selection.held_out)} held out" if len(selection.held_out) else ""
+    print(f"wrote {args.out}: {tally.counts['rows']} rows{held}, left out {dict(tally.rejected)}")
+
+
+def _settings(
+    args: argparse.Namespace, parts: Sequence[Part], ratios: dict[str, float], default: float | None
+) -> dict[str, object]:
+    return {
+        "shares": {part.name: part.share for part in parts},
+        "unit": args.unit,
+        "tokenizer": args.tokenizer.name if args.tokenizer else None,
+        "size": args.size,
+        "think": default,
+        "think_of_domain": ratios,
+        "convert": args.convert,
+        "held_out": args.held_out,
+    }
+
+
+def _further_counts(
+    args: argparse.Namespace, parts: Sequence[Part], scan: Scan, selection: Selection
+) -> dict[str, int]:
+    """Rows held out, rows that lost their trace, and tokens of each corpus where they were counted."""
+    counts = {"held_out_rows": len(selection.held_out)}
+    if args.convert:
+        counts["converted"] = int(selection.bare[selection.chosen].sum())
+    if args.unit == "token":
+        of, sizes = np.asarray(scan.corpus)[selection.chosen], selection.sizes[selection.chosen]
+        tokens = np.bincount(of, sizes, minlength=len(parts))
+        counts |= {f"tokens_{part.name}": int(n) for part, n in zip(parts, tokens, strict=True)}
+    return counts
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(__doc__, timelines=False)
-    parser.add_argument("--corpus", action="append", required=True, metavar="NAME=FOLDER:SHARE", help="repeat")
-    parser.add_argument("--unit", choices=("row", "token"), default="row", help="what shares and size count")
-    parser.add_argument("--size", type=float, help="rows (or tokens) in all; by default what the scarcest corpus allows")
-    parser.add_argument("--tokenizer", type=Path, metavar="MODEL_DIR", help="whose tokens are counted")
-    parser.add_argument(
-        "--think", action="append", metavar="[DOMAIN=]RATIO", help="share of rows that think, where both modes exist"
-    )
-    parser.add_argument("--held-out", type=float, default=0.0, metavar="SHARE", help="share of users kept from training")
+    add = parser.add_argument
+    add("--corpus", action="append", required=True, metavar="NAME=FOLDER:SHARE", help="repeat")
+    add("--unit", choices=("row", "token"), default="row", help="what shares and size count")
+    add("--size", type=float, help="rows (or tokens) in all; by default what the scarcest corpus allows")
+    add("--tokenizer", type=Path, metavar="MODEL_DIR", help="whose tokens are counted")
+    add("--think", action="append", metavar="[DOMAIN=]RATIO", help="share of rows that think, where both modes exist")
+    add("--convert", action="store_true", help="rows that think beyond the ratio lose their trace, where that is new")
+    add("--held-out", type=float, default=0.0, metavar="SHARE", help="share of users kept from training")
     return run_builder(parser, build, argv)
 
 

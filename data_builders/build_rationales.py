@@ -3,10 +3,10 @@ r"""Pruned-context rationales: reason from a few relevant items, supervised on t
     python -m data_builders.build_rationales --data runs/world --catalog runs/catalog --out runs/corpora/rationales \
         --relevance prefix=1,co_occurrence=1,embedding=1
 
-g(S, y): of a history S, the `--k` items most relevant to the target y by the levels of the ids' common prefix, by how often
-the two stand near each other, by the cosine of the items' vectors (`onereason tokenize --save-vectors`), or a mix. The
-teacher explains y from these; the student is asked with all of S and learns to find them. Rationales that give the answer
-away are rejected.
+g(S, y): of a history S, the `--k` items most relevant to the target y by the levels of the ids' common prefix, by how
+often the two stand near each other, by the cosine of the items' vectors (`onereason tokenize --save-vectors`), or a
+mix. The teacher explains y from these; the student is asked with all of S and learns to find them. Rationales that give
+the answer away or cite anything else are rejected.
 """
 
 from __future__ import annotations
@@ -32,21 +32,31 @@ from onereason.cognition.rationale import Rationale, RationaleAssignment, Ration
 from onereason.cognition.relevance import VIEWS, Relevance, RelevanceWeights, build_relevance, relevant_items
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
+from onereason.data.prompts import describe_prompts
 from onereason.errors import ConfigError
 from onereason.itemic.embed import VECTORS_FILE, load_precomputed
 
 CARD = """
-Which item comes next, asked with the whole history, answered after a short rationale. The rationale was written from the
-few items of the history that are relevant to the answer, which a student has to find in the whole. The loss falls on
-rationale and answer. Rationales that name the answer or cite anything else were rejected.
+Which item comes next, asked with the whole history, answered after a short rationale. The rationale was written from
+the few items of the history that are relevant to the answer, which a student has to find in the whole. The loss falls
+on rationale and answer. Rationales that name the answer or cite anything else were rejected.
 
-Only the training part of the split is read. Validation and test items appear in no row.
+Only the training part of the split is read: no row is made of a validation or test event.
 """
 
 
 @dataclass(frozen=True)
 class Target:
-    """An item that a rationale is to lead up to: its row, the history shown, the pruned context, what is to be said."""
+    """An item that a rationale is to lead up to.
+
+    Attributes:
+        id: of its row, without the task.
+        user_id: whose history it is.
+        shown: the history that is shown, item indices, oldest first.
+        pruned: those of them that are relevant to the target, oldest first.
+        item: the target's item index.
+        rationale: what is to be said.
+    """
 
     id: str
     user_id: str
@@ -118,9 +128,7 @@ class RationaleSource:
         return write_drafts(plan, self.teacher, self._assign, self._accept)
 
     def _assign(self, target: Target) -> RationaleAssignment:
-        return RationaleAssignment(
-            target.id, self.writer, target.rationale, target.pruned, target.item, self.seed
-        )
+        return RationaleAssignment(target.id, self.writer, target.rationale, target.pruned, target.item, self.seed)
 
     def _accept(self, written: Sequence[tuple[Target, str]]) -> list[Row | Reject]:
         return [self._finish(target, text) for target, text in written]
@@ -159,8 +167,9 @@ def parse_weights(text: str) -> RelevanceWeights:
 
 def build(args: argparse.Namespace) -> None:
     weights = parse_weights(args.relevance)
-    if args.k < 1 or args.targets < 1:
-        raise ConfigError(f"--k ({args.k}) and --targets ({args.targets}) must be at least 1.")
+    for name in ("k", "window", "targets"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {getattr(args, name)}.")
     if not 1 <= args.min_history <= args.max_history:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
@@ -207,7 +216,7 @@ def build(args: argparse.Namespace) -> None:
             *TEACHER_OPTIONS,
             *GATE_OPTIONS,
         ),
-        extra={"prompt_set": writer.prompts.describe()},
+        extra={"prompt_set": describe_prompts(("rationale", "recommendation"), args.language)},
     )
 
 
@@ -220,7 +229,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--relevance", default="prefix=1,co_occurrence=1", metavar="VIEW=WEIGHT,...", help=f"views: {', '.join(VIEWS)}"
     )
-    parser.add_argument("--vectors", type=Path, metavar="FILE", help=f"item vectors (default: {VECTORS_FILE} of the catalog)")
+    parser.add_argument(
+        "--vectors", type=Path, metavar="FILE", help=f"item vectors (default: {VECTORS_FILE} of the catalog)"
+    )
     parser.add_argument("--k", type=int, default=5, help="items of a pruned context")
     parser.add_argument("--window", type=int, default=4, help="steps up to which items stand near each other")
     parser.add_argument("--targets", type=int, default=1, help="newest training items of each user that are led up to")

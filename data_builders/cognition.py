@@ -1,19 +1,24 @@
-"""What the builders of cognition corpora share: the training part with its items in words and the teacher's knowledge."""
+"""What builders of cognition corpora share: the training part, its items in words, what the template teacher knows."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from data_builders.common import TrainingPart, load_training_part
+from data_builders.training_log import FIRST_DATE
+from onereason.cognition.associations import flatten_histories
 from onereason.cognition.facts import ItemFacts, load_item_facts
 from onereason.cognition.knowledge import Knowledge, build_knowledge
 from onereason.data.prompt_sets import LANGUAGES
-from onereason.data.schema import ITEMS_FILE, load_dataset
+from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
+from onereason.data.timelines import sort_by_user
+from onereason.errors import DataError
 from onereason.itemic.catalog import Catalog
 
 SPLIT_OPTIONS = ("split_method", "validation_start", "test_start")
@@ -76,23 +81,36 @@ class TrainingEvents:
     dated: bool
 
 
-FIRST_MOMENT = 10**8
-"""Seconds since 1970; smaller timestamps number events and date nothing."""
+END_OF_DATES = 253_402_300_800
+"""The year 10000 in seconds; larger timestamps count something else, such as milliseconds."""
 
 
 def load_training_events(args: argparse.Namespace, part: TrainingPart) -> TrainingEvents:
-    """The events behind the training histories."""
-    table = load_dataset(args.data).interactions
-    users = table["user_id"]
-    order = {user: number for number, user in enumerate(part.user_ids)}
-    rows: list[list[int]] = [[] for _ in part.user_ids]
-    for row, user in enumerate(users.to_list()):
-        rows[order[user]].append(row)
-    times, actions = table["timestamp"].to_numpy(), table["action"].to_list()
-    timestamps, told = [], []
-    for history, of_user in zip(part.histories, rows, strict=True):
-        kept = np.array(of_user, dtype=np.int64)
-        kept = kept[np.argsort(times[kept], kind="stable")][: len(history)]
-        timestamps.append(times[kept])
-        told.append([actions[row] for row in kept.tolist()])
-    return TrainingEvents(timestamps, told, bool(len(times)) and int(times.max()) >= FIRST_MOMENT)
+    """The events behind the training histories, which every split cuts off the front of the timelines.
+
+    Raises:
+        DataError: the events are not those of the histories, as when the dataset was replaced in between.
+    """
+    path = args.data / INTERACTIONS_FILE
+    table = sort_by_user(load_dataset(args.data).interactions)
+    items, offsets = flatten_histories(part.histories)
+    kept, known = np.diff(offsets), np.bincount(table["_user"].to_numpy(), minlength=len(part.histories))
+    if len(known) != len(kept) or (known < kept).any():
+        raise DataError(f"{path} does not hold the events of the training histories; was it replaced? Run again.")
+    first = np.cumsum(known) - known
+    table = table[np.arange(len(items)) + np.repeat(first - offsets[:-1], kept)]
+    index = Catalog.load(args.catalog).index
+    found = np.array([index.get(item, -1) for item in table["item_id"].to_list()], dtype=np.int64)
+    if (found != items).any():
+        place = int((found != items).argmax())
+        user = part.user_ids[int(np.searchsorted(offsets, place, side="right")) - 1]
+        raise DataError(
+            f"{path}: event {table['item_id'][place]!r} of user {user!r} is not the one of the training history; was "
+            "the dataset replaced? Run again."
+        )
+    times, actions = table["timestamp"].to_numpy().astype(np.int64), table["action"].to_list()
+    dated = len(times) > 0 and float(np.median(times)) >= FIRST_DATE and int(times.max()) < END_OF_DATES
+    cuts = offsets.tolist()
+    return TrainingEvents(
+        [times[low:high] for low, high in pairwise(cuts)], [actions[low:high] for low, high in pairwise(cuts)], dated
+    )

@@ -1,12 +1,14 @@
 """TRL's SFTTrainer over rows that are tokenised and masked already (`onereason.data.chat`).
 
-What it brings: the loss is computed from hidden states in tiles, so that the logits of a batch, which dominate the
-memory at a vocabulary of 176k, never exist as a whole; rows can be packed; entropy and token accuracy are logged.
+What it brings: the loss is computed in tiles from the hidden states of supervised positions, so that the logits of a
+batch, which dominate the memory at a vocabulary of 176k, never exist as a whole; rows can be packed; entropy and token
+accuracy are logged. Names with a leading underscore are those of the TRL version that `pyproject.toml` pins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers import TrainingArguments
 from transformers.utils.generic import is_flash_attention_requested
 from trl import SFTConfig as SFTArguments
 from trl import SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from onereason.data.collate import build_labels
 from onereason.data.packing import Packs, pack_rows
@@ -73,6 +76,21 @@ def build_examples(mixture: EncodedMixture, pack_length: int | None = None, seed
     return numbers.with_transform(_Examples(mixture, packs))
 
 
+@contextlib.contextmanager
+def _supervised_positions_only() -> Iterator[None]:
+    """Lets the output layer meet supervised positions alone, also without a GPU.
+
+    TRL gathers them on GPUs; elsewhere it scores prompts and padding too, for devices that compile anew for every
+    shape. A CPU does not: with a fifth of the tokens supervised, a step on one is four to five times faster.
+    """
+    before = trl_utils._use_triton
+    trl_utils._use_triton = lambda device: device.type == "cpu" or before(device)
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = before
+
+
 class RecommendationSFTTrainer(RecommendationTrainer, SFTTrainer):
     """TRL's SFTTrainer whose evaluation is constrained recall on validation users."""
 
@@ -84,6 +102,11 @@ class RecommendationSFTTrainer(RecommendationTrainer, SFTTrainer):
     @_total_train_tokens.setter
     def _total_train_tokens(self, value: int) -> None:
         self.state.num_input_tokens_seen = value
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a micro-step, normalised over the supervised tokens of the whole step, on every process."""
+        with _supervised_positions_only():
+            return super().compute_loss(*args, **kwargs)
 
     def _send_telemetry(self) -> None:
         """Nobody is told of a run."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ _HOLE = re.compile(rf"(?<=[{_HAN}])\0+(?=[{_HAN}])")
 _DECORATION = re.compile(r"[~～*=_^|<>{}\\`•·●◆★☆#@\0]+|(?<!\w)[-–—/+&]+(?!\w)")
 _SHOUTS = re.compile(r"\b[A-Z][A-Z'’-]+(?:\s+[A-Z][A-Z'’-]+)+\b|\b[A-Z]{5,}\b")
 _REPEATED = re.compile(r"([^\W\dA-Z_])\1{2,}")
+_TRIPLES = [letter * 3 for letter in string.ascii_lowercase]
 _STUTTER = re.compile(r"\b([^\W\d_]+)(?:\s+\1\b)+", re.IGNORECASE)
 _PUNCTUATION = "!?！？。.,，、;；:：…"
 _PUNCTUATION_RUN = re.compile(rf"([{_PUNCTUATION}])[{_PUNCTUATION}]+")
@@ -131,7 +133,7 @@ def clean_caption(text: str, price: str | None = None) -> str:
         text = _drop_details(text.translate(_NARROW), price)
     if not text.islower():
         text = _SHOUTS.sub(lambda found: found[0].lower(), text)
-    if any(letter * 3 in text for letter in set(text)):
+    if not text.isascii() or any(map(text.__contains__, _TRIPLES)):
         text = _REPEATED.sub(r"\1", text)
     words = text.lower().split()
     if any(map(operator.eq, words, words[1:])):
@@ -208,13 +210,14 @@ def code_bits(format: ItemicFormat) -> float:
 def split_runs(text: str) -> list[list[str]]:
     """Lower-cased words of a text, those that follow each other in one list; punctuation separates."""
     runs: list[list[str]] = [[]]
+    is_ascii = text.isascii()
     for token in _TOKEN.findall(text.lower()):
-        if _IS_HAN.match(token):
-            runs[-1] += token
-        elif token[0].isalnum():
+        if not token[0].isalnum():
+            runs.append([])
+        elif is_ascii or not _IS_HAN.match(token):
             runs[-1].append(token)
         else:
-            runs.append([])
+            runs[-1] += token
     return [run for run in runs if run]
 
 

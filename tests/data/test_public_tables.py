@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -49,10 +50,16 @@ def test_the_explorer_schema(tmp_path):
         "ec_time_ms": pl.Int64,
     }
     assert {column: users[column] for column in expected} == expected
-    for name, column, kind in (("Pid2Sid", "sid_three", FLOATS), ("Pid2Caption", "caption", pl.String), ("Pid2Tag", "tag_lv3", pl.String)):  # fmt: skip
+    columns = {
+        "Pid2Sid": ("sid_three", FLOATS),
+        "Pid2Caption": ("caption", pl.String),
+        "Pid2Tag": ("tag_lv3", pl.String),
+    }
+    for name, (column, kind) in columns.items():
         table = pl.read_parquet(folder / f"OneReason_{name}/part-00000.parquet")
         assert dict(table.schema) == {"pid": pl.Int64, "domain": pl.String, column: kind}
-    assert len(list((folder / "OneReason_Pid2Sid").iterdir())) == 3 and len(list((folder / "OneReason_UserProfile").iterdir())) == 3  # fmt: skip
+    shards = {name: len(list((folder / f"OneReason_{name}").iterdir())) for name in ("UserProfile", "Pid2Sid")}
+    assert shards == {"UserProfile": 3, "Pid2Sid": 3}
 
 
 def test_the_recif_schema(tmp_path):
@@ -162,7 +169,7 @@ def test_without_faults_everything_fits(tmp_path):
     # Within a list, times rise by at least a second, so that no two interactions are one.
     for _, row in read_shards(folder, "OneReason_UserProfile"):
         times = row["video_history_ts_list"] or []
-        assert all(later - earlier >= 1000 for earlier, later in zip(times[:-1], times[1:], strict=True))
+        assert all(later - earlier >= 1000 for earlier, later in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize("schema", ["explorer", "recif"])

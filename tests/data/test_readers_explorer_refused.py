@@ -94,8 +94,8 @@ def test_a_missing_table_says_what_is_there(corpus, tmp_path):
     refuse(
         corpus,
         tmp_path,
-        r"table OneReason_Pid2Tag not found in .*/in: expected OneReason_Pid2Tag.parquet, OneReason_Pid2Tag-\*.parquet or "
-        r"a folder OneReason_Pid2Tag \(there is OneReason_Pid2Caption.parquet, OneReason_Pid2Sid.parquet, OneReason_User",
+        r"table OneReason_Pid2Tag not found in .*/in: expected OneReason_Pid2Tag.parquet, OneReason_Pid2Tag-\*.parquet "
+        r"or a folder OneReason_Pid2Tag \(there is OneReason_Pid2Caption.parquet, OneReason_Pid2Sid.parquet, One",
     )
 
 

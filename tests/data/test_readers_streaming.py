@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import duckdb
 import polars as pl
 import pytest
@@ -107,14 +111,28 @@ def test_the_scratch_folder_is_gone_whatever_happens(tmp_path):
         assert work.parent == tmp_path and (work / "scratch.duckdb").is_file()
     with pytest.raises(KeyboardInterrupt), open_engine(tmp_path / "out", 10**9, 1):
         raise KeyboardInterrupt
-    with pytest.raises(ConfigError, match=r"needs more memory than the limit of 0\.3 GB; raise --memory-limit"):
-        with open_engine(tmp_path / "out", 3 * 10**8, 1) as (con, _):
-            con.execute("SELECT list(range) FROM range(100_000_000)")
-    with pytest.raises(StorageError, match="no space left to spill"):
-        with open_engine(tmp_path / "out", 3 * 10**8, 1) as (con, _):
-            con.execute("SET max_temp_directory_size = '1MB'")
-            con.execute("CREATE TEMP TABLE t AS SELECT range, hash(range) AS h FROM range(60_000_000)")
-            con.execute("SELECT * FROM t ORDER BY h LIMIT 10_000_000").fetchone()
+    small = 3 * 10**8
+    with (
+        pytest.raises(ConfigError, match=r"needs more memory than the limit of 0\.3 GB; raise --memory-limit"),
+        open_engine(tmp_path / "out", small, 1) as (con, _),
+    ):
+        con.execute("SELECT list(range) FROM range(100_000_000)")
+    with (
+        pytest.raises(StorageError, match="no space left to spill"),
+        open_engine(tmp_path / "out", small, 1) as (con, _),
+    ):
+        con.execute("SET max_temp_directory_size = '1MB'")
+        con.execute("CREATE TEMP TABLE t AS SELECT range, hash(range) AS h FROM range(60_000_000)")
+        con.execute("SELECT * FROM t ORDER BY h LIMIT 10_000_000").fetchone()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_during_a_query_is_an_interrupt(tmp_path):
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), open_engine(tmp_path / "out", 10**9, 1) as (con, _):
+        timer.start()
+        con.execute("SELECT sum(hash(a.range + b.range)) FROM range(1_000_000) a, range(1_000_000) b")
+    timer.join()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,9 +39,9 @@ def wait_for(condition, seconds: float = 30) -> None:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Ends the program alone, as the system does when memory runs out."""
+    """Ends the program alone, as the system does when memory runs out; its workers must end by themselves."""
     process.kill()
-    process.communicate()
+    process.communicate(timeout=30)
 
 
 def is_alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,35 @@ def test_the_loss_is_the_cross_entropy_of_the_supervised_tokens(world: Path, tmp
         tokens += len(span)
     assert count == tokens
     assert float(found.detach()) == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_only_supervised_positions_meet_the_output_layer(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.trainer import utils
+
+    original, met = utils._ChunkedLogProbFunction, []
+
+    def apply(hidden: torch.Tensor, *args: Any) -> Any:
+        met.append(len(hidden))
+        return original.apply(hidden, *args)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=apply))
+    trainer = trainer_of(world, tmp_path, ["think", "no_think", "none"], per_device_train_batch_size=3)
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.compute_loss(trainer.model, dict(batch))
+    assert met == [int((batch["labels"] != -100).sum())]
+
+
+def test_what_is_overridden_of_trl_is_there() -> None:
+    """A version of TRL without these names would count tokens anew after a resumption, and tell of runs."""
+    import inspect
+
+    from trl import SFTTrainer
+    from trl.trainer.base_trainer import _BaseTrainer
+
+    assert callable(_BaseTrainer._send_telemetry) and callable(_BaseTrainer.create_model_card)
+    assert "self._total_train_tokens +=" in inspect.getsource(SFTTrainer.compute_loss)
 
 
 # -- steps that teach nothing ----------------------------------------------------------------------------------------

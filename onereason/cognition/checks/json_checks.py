@@ -14,6 +14,7 @@ from onereason.data.json_answers import extract_json
 CHAIN_KEYS = ("name", "events")
 EVENT_KEYS = ("date", "action", "logic")
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLACE = re.compile(r"#[0-9]{1,9}")
 """What stands for a date where the logs have no moments: the entry's place."""
 
@@ -83,7 +84,7 @@ def check_selection(selection: Any, timeline: Sequence[str]) -> list[Problem]:
 
 def is_iso_date(text: str) -> bool:
     """Whether a text is a day of the calendar as `YYYY-MM-DD`."""
-    if len(text) != 10 or not text.isascii():
+    if not _DAY.fullmatch(text):
         return False
     try:
         datetime.date.fromisoformat(text)

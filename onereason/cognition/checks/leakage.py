@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.phrases import Surroundings
 from onereason.cognition.checks.prepared import PreparedTarget, TargetFacts
 from onereason.cognition.checks.sid_leaks import SidReader
@@ -48,7 +49,10 @@ KINDS: dict[str, str] = {
     "caption_words": "the words of a short caption close together in another order",
     "caption_copy": "half of the word trigrams of a longer caption, in any order of its sentences",
     "attribute": "a value that few items bear: a brand, an exact price, an id; or any value of a guarded attribute",
-    "attribute_part": "eight words in a row of a long value that few items bear; `_typo`, `_words`, `_copy` as above",
+    "attribute_typo": "a value of more than eight words that few items bear, with a few typos",
+    "attribute_part": "eight words of it in a row",
+    "attribute_words": "its words close together in another order",
+    "attribute_copy": "half of its word trigrams",
     "announced": "a phrase that says the answer is known: `the answer is`, `the user next watched`",
 }
 """Kind of leak -> what it is."""
@@ -108,7 +112,7 @@ def find_leaks(
         guarded: attributes whose values never may stand in a trace.
     """
     prepared = PreparedTarget(target, format, brands, guarded)
-    return [Leak(*one) for one in prepared.find(trace, SidReader(format), Surroundings(None, MIN_ITEMS))]
+    return [Leak(*one) for one in prepared.find(trace, SidReader(PatternReader(format)), Surroundings(None, MIN_ITEMS))]
 
 
 class LeakDetector:
@@ -126,6 +130,7 @@ class LeakDetector:
         brands: Collection[str] = ("brand",),
         guarded: Collection[str] = (),
         max_prepared: int = 50_000,
+        patterns: PatternReader | None = None,
     ) -> None:
         """
         Args:
@@ -134,6 +139,7 @@ class LeakDetector:
             brands: attributes that hold a brand; a title without it still names the item.
             guarded: attributes whose values never may stand in a trace, however many items bear them.
             max_prepared: items whose forms are kept.
+            patterns: reader of the format, where other checks read the same traces with it.
 
         Raises:
             ConfigError: `min_items` below 1.
@@ -150,6 +156,7 @@ class LeakDetector:
         self._brands = tuple(brands)
         self._guarded = frozenset(guarded)
         self._max_prepared = max_prepared
+        self._patterns = patterns or PatternReader(items.format)
         self._prepared: dict[int, PreparedTarget] = {}
         self._alone = Surroundings(self, min_items)
 
@@ -211,11 +218,11 @@ class LeakDetector:
 
     @cached_property
     def _reader(self) -> SidReader:
-        return SidReader(self.items.format, frozenset(self.items.patterns))
+        return SidReader(self._patterns, frozenset(self.items.patterns))
 
     @cached_property
     def _codes(self) -> list[tuple[int, ...]]:
-        return [self._reader.patterns.parse_pattern(pattern) for pattern in self.items.patterns]
+        return [self._patterns.parse_pattern(pattern) for pattern in self.items.patterns]
 
     @cached_property
     def _code_counts(self) -> Counter[tuple[int, int]]:

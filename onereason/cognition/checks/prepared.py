@@ -98,31 +98,29 @@ class PreparedTarget:
         self, trace: str, reader: SidReader, around: Surroundings, shown_patterns: Collection[str] = ()
     ) -> list[tuple[str, str]]:
         """`(kind, excerpt)` of everything in a trace that gives this target away, each once."""
-        words = normalise(trace)
+        rest = reader.set_aside(trace, self._sid, shown_patterns)
+        words = normalise(rest)
         spaced = words.spaced
-        found = reader.find(trace, words, self._sid, shown_patterns)
+        found = reader.find(trace, rest, words, self._sid)
         if self._id in spaced or (self._squeezed_id and self._squeezed_id in words.squeezed):
-            found += self._find_id(trace, reader)
+            found += self._find_id(spaced)
         for phrase in self._phrases:
             found += phrase.find(words, around)
         for form, value, is_guarded in self._values:
             if form in spaced and not around.is_shown(form) and (is_guarded or around.tells(value)):
                 found.append(("attribute", form.strip()))
         for form, pattern in self._numbers:
-            if form in spaced and pattern.search(_half_width(trace)) and not around.is_shown(form):
+            if form in spaced and pattern.search(_half_width(rest)) and not around.is_shown(form):
                 found.append(("attribute", form.strip()))
         found += find_announcements(words)
         return list(dict.fromkeys(found)) if len(found) > 1 else found
 
-    def _find_id(self, trace: str, reader: SidReader) -> list[tuple[str, str]]:
-        """The item id, outside citations; a weak one only behind a word that says it is an id."""
-        rest = normalise(reader.set_aside(trace, self._sid))
-        if self._is_weak_id:
-            match = re.search(f"(?:{_BEFORE_ID}){_BETWEEN}{re.escape(self._id)}", rest.spaced)
-            return [("item_id", match.group().strip())] if match else []
-        if self._id in rest.spaced or (self._squeezed_id and self._squeezed_id in rest.squeezed):
+    def _find_id(self, spaced: str) -> list[tuple[str, str]]:
+        """The item id that stands there; a weak one only behind a word that says it is an id."""
+        if not self._is_weak_id:
             return [("item_id", self._id.strip())]
-        return []
+        match = re.search(f"(?:{_BEFORE_ID}){_BETWEEN}{re.escape(self._id)}", spaced)
+        return [("item_id", match.group().strip())] if match else []
 
 
 def _half_width(text: str) -> str:

@@ -17,9 +17,6 @@ from onereason.cognition.lexicon import all_words
 from onereason.cognition.normalise import Normalised, normalise
 from onereason.itemic.format import ItemicFormat, level_letter
 
-_CITATION = " itemicpattern "
-"""Stands where a citation was set aside, so that what was before it does not read on into what was after it."""
-
 _UNIT = re.compile(r"\d+|[a-z]+|[^\sa-z\d]")
 _FILLERS = all_words("code_fillers")
 _LEVEL_WORDS = frozenset(("level", "layer", "第"))
@@ -54,14 +51,15 @@ class Target:
 class SidReader:
     """Reads traces for the semantic id of a target."""
 
-    def __init__(self, format: ItemicFormat, known: Collection[str] | None = None) -> None:
+    def __init__(self, patterns: PatternReader, known: frozenset[str] | None = None) -> None:
         """
         Args:
+            patterns: reader of the catalogue's format.
             known: the patterns of the catalogue's items; where it is not given, every whole pattern is a citation.
         """
-        self.format = format
+        self.format = patterns.format
         self.known = known
-        self.patterns = PatternReader(format)
+        self.patterns = patterns
         self._closed = self.patterns.number_end
 
     @cached_property
@@ -84,46 +82,46 @@ class SidReader:
     def _stands(self, piece: str, text: str) -> bool:
         return piece in text and (not self._closed or re.search(re.escape(piece) + self._closed, text) is not None)
 
-    def find(
-        self, trace: str, normalised: Normalised, target: Target, shown: Collection[str] = ()
-    ) -> list[tuple[str, str]]:
-        """`(kind, excerpt)` of what a trace tells of the target's semantic id.
+    def set_aside(self, trace: str, target: Target, shown: Collection[str] = ()) -> str:
+        """The trace without its citations: whole patterns of the catalogue's items, save those with the target's codes.
 
         Args:
-            normalised: the trace's words.
             shown: patterns the prompt shows; one with the target's codes in another domain is a citation.
         """
-        if target.pattern in trace and self._stands(target.pattern, trace):
-            return [("pattern", target.pattern)]
-        spaced, num_codes = normalised.spaced, len(target.codes)
-        need = num_codes - 1 if num_codes > 2 else num_codes
-        suspicious = self._stand(target.numbers, need, spaced)
-        if not suspicious and not (target.rare_words and any(words in spaced for words in target.rare_words)):
-            return []
-        rest = self.set_aside(trace, target, shown)
-        if self._stands(target.joined, rest):
-            return [("pattern_codes", target.joined)]
-        left = normalise(rest).spaced
-        if suspicious and num_codes > 1 and self._stand(target.numbers, need, left):
-            found = self._read_numbers(left, target)
-            if found:
-                return found
-        for token, words in zip(target.rare_tokens, target.rare_words, strict=True):
-            # Without a word of its own, a token such as <a_12> reads like an article and a number.
-            if self._stands(token, rest) or (self.prefix_words and words in left):
-                return [("rare_code", token)]
-        return []
-
-    def set_aside(self, trace: str, target: Target, shown: Collection[str] = ()) -> str:
-        """The trace without whole patterns of the catalogue's items, unless they spell the target's codes."""
+        patterns, rest = self.patterns.read(trace)
+        if target.joined not in trace and (self.known is None or self.known.issuperset(patterns)):
+            return rest
 
         def replace(match: re.Match[str]) -> str:
             pattern = match.group()
             if match.groups() == target.numbers:
-                return _CITATION if pattern in shown and pattern != target.pattern else pattern
-            return _CITATION if self.known is None or pattern in self.known else pattern
+                return " " if pattern in shown and pattern != target.pattern else pattern
+            return " " if self.known is None or pattern in self.known else pattern
 
         return self.patterns.whole.sub(replace, trace)
+
+    def find(self, trace: str, rest: str, words: Normalised, target: Target) -> list[tuple[str, str]]:
+        """`(kind, excerpt)` of what a trace tells of the target's semantic id.
+
+        Args:
+            rest: the trace without its citations (`set_aside`).
+            words: the words of the rest.
+        """
+        if target.pattern in trace and self._stands(target.pattern, trace):
+            return [("pattern", target.pattern)]
+        if target.joined in rest and self._stands(target.joined, rest):
+            return [("pattern_codes", target.joined)]
+        spaced, num_codes = words.spaced, len(target.codes)
+        need = num_codes - 1 if num_codes > 2 else num_codes
+        if num_codes > 1 and self._stand(target.numbers, need, spaced):
+            found = self._read_numbers(spaced, target)
+            if found:
+                return found
+        for token, token_words in zip(target.rare_tokens, target.rare_words, strict=True):
+            # Without a word of its own, a token such as <a_12> reads like an article and a number.
+            if (token_words in spaced and self.prefix_words) or (token in rest and self._stands(token, rest)):
+                return [("rare_code", token)]
+        return []
 
     def _read_numbers(self, spaced: str, target: Target) -> list[tuple[str, str]]:
         codes = target.codes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem, excerpt
@@ -16,6 +17,7 @@ _CONTROL = re.compile(
     r"file_sep)\|>|</?(?:think|tool_call|tool_response)>"
 )
 _CANDIDATE = re.compile(r"[ \t]*(?:\(?\d{1,2}[.)、:：．]|[-*•·]|[①-⑩])[ \t]*(\S.*)")  # noqa: RUF001
+_LETTER = re.compile(r"\w")
 _NAME_END = re.compile(r"[:：,，;；。(（\n]|\.(?:\s|$)| - | – | — ")  # noqa: RUF001
 
 
@@ -60,7 +62,7 @@ class TraceForm:
     min_length: int = 1
     """Shortest trace, by `measure`."""
     max_length: int = 1024
-    """Longest trace, by `measure`."""
+    """Longest trace, by `measure`; a whole pattern counts as its tokens, where patterns are known."""
     measure: Callable[[str], int] = count_words
     """How long a text is."""
 
@@ -82,26 +84,38 @@ def split_stages(trace: str, headings: Sequence[str]) -> list[str | None]:
 
     Where a heading stands twice, what follows the first counts.
     """
-    places = sorted((at, number) for number, heading in enumerate(headings) for at in _heading_places(trace, heading))
-    stages: list[str | None] = [None] * len(headings)
-    for (at, number), (end, _) in zip(places, [*places[1:], (len(trace), -1)], strict=True):
-        if stages[number] is None:
-            stages[number] = trace[at + len(headings[number]) : end].strip()
+    places = find_headings(trace, tuple(headings))
+    starts = sorted(at for several in places for at in several)
+    starts.append(len(trace))
+    stages: list[str | None] = []
+    for several, heading in zip(places, headings, strict=True):
+        if several:
+            end = starts[starts.index(several[0]) + 1]
+            stages.append(trace[several[0] + len(heading) : end].strip())
+        else:
+            stages.append(None)
     return stages
 
 
-def _heading_places(trace: str, heading: str) -> list[int]:
-    """Where a heading begins a line; hash marks and asterisks before it are Markdown, letters after it another word."""
-    places = []
-    at = trace.find(heading)
-    while at >= 0:
-        line_start = trace.rfind("\n", 0, at) + 1
-        following = trace[at + len(heading) : at + len(heading) + 1]
-        is_word = heading[-1].isalnum() and heading.isascii() and following.isalnum()
-        if not trace[line_start:at].strip(" \t#*") and not is_word:
-            places.append(at)
-        at = trace.find(heading, at + 1)
-    return places
+@lru_cache(maxsize=16)
+def find_headings(trace: str, headings: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """Where each heading begins a line; hash marks and asterisks before it are Markdown, letters after it another word.
+
+    The last traces are kept, because several checks ask for the stages of one.
+    """
+    found = []
+    for heading in headings:
+        places = []
+        at = trace.find(heading)
+        while at >= 0:
+            line = trace[trace.rfind("\n", 0, at) + 1 : at]
+            end = at + len(heading)
+            is_word = heading[-1].isalnum() and heading.isascii() and trace[end : end + 1].isalnum()
+            if not (line and line.strip(" \t#*")) and not is_word:
+                places.append(at)
+            at = trace.find(heading, end)
+        found.append(tuple(places))
+    return tuple(found)
 
 
 def list_candidates(stage: str) -> list[str]:
@@ -125,7 +139,11 @@ def check_structure(trace: str, form: TraceForm, reader: PatternReader | None = 
     if not trace.strip():
         return [Problem("trace_empty")]
     found = _check_stages(trace, form)
-    length = form.measure(trace)
+    if reader is None:
+        length = form.measure(trace)
+    else:
+        patterns, rest = reader.read(trace)
+        length = form.measure(rest) + len(patterns) * reader.format.pattern_length
     if length < form.min_length:
         found.append(Problem("trace_short", f"{length} of at least {form.min_length}"))
     if length > form.max_length:
@@ -147,7 +165,7 @@ def check_tokens(text: str, reader: PatternReader | None = None) -> list[Problem
 
 
 def _check_stages(trace: str, form: TraceForm) -> list[Problem]:
-    places = [_heading_places(trace, heading) for heading in form.headings]
+    places = find_headings(trace, form.headings)
     found = [Problem("stage_missing", h) for h, at in zip(form.headings, places, strict=True) if not at]
     found += [Problem("stage_repeated", h) for h, at in zip(form.headings, places, strict=True) if len(at) > 1]
     firsts = [at[0] for at in places if at]
@@ -155,7 +173,7 @@ def _check_stages(trace: str, form: TraceForm) -> list[Problem]:
         found.append(Problem("stage_order", " / ".join(form.headings)))
     stages = split_stages(trace, form.headings)
     for heading, stage in zip(form.headings, stages, strict=True):
-        if stage is not None and not re.search(r"\w", stage):
+        if stage is not None and not _LETTER.search(stage):
             found.append(Problem("stage_empty", heading))
     if form.candidates_in is not None and stages[form.candidates_in]:
         candidates = list_candidates(stages[form.candidates_in] or "")

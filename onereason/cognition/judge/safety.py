@@ -18,11 +18,12 @@ _HAVING = frozenset(("has", "have", "had"))
 """One has an illness; one does not have a religion."""
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
-_DIGITS = re.compile(r"(?<![\w.])\+?\(?\d[\d\s().-]{5,22}\d(?!\w)")
+_DIGITS = re.compile(r"(?<![A-Za-z0-9_.])\+?\(?\d[\d\s().-]{5,22}\d(?![A-Za-z0-9_])")
+_MANY_DIGITS = re.compile(r"[0-9][0-9\s().-]{5,22}[0-9]")
+"""What every match of `_DIGITS` holds; quick to look for."""
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
-_ADDRESS = re.compile(
-    r"\b\d{1,5} (?:[A-Z][\w'-]* ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct)\b"
-)
+_ROADS = ("Street", "St", "Avenue", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Ln", "Drive", "Court")
+_ADDRESS = re.compile(rf"\b\d{{1,5}} (?:[A-Z][\w'-]* ){{1,3}}(?:{'|'.join(_ROADS)})\b")
 _ADDRESS_CJK = re.compile(r"[\u4e00-\u9fff]{1,10}(?:路|街|大道|巷|弄|胡同)\s?\d{1,5}\s?号")
 
 
@@ -44,13 +45,18 @@ def check_safety(text: str, language: str = "en") -> list[Problem]:
 
 @cache
 def _terms(language: str) -> dict[str, list[tuple[str, list[str]]]]:
-    """First word -> `(class, words of the term)`."""
+    """Longest word of a term -> `(class, words of the term)`."""
     found: dict[str, list[tuple[str, list[str]]]] = {}
     for name, terms in load_lexicon(language).sensitive.items():
         for term in terms:
             words = normalise(term).words
-            found.setdefault(words[0], []).append((name, words))
+            found.setdefault(max(words, key=len), []).append((name, words))
     return found
+
+
+@cache
+def _term_words(language: str) -> frozenset[str]:
+    return frozenset(_terms(language))
 
 
 @cache
@@ -59,20 +65,24 @@ def _diagnosis_ends(language: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _find_ascribed(words: Normalised, lexicon: Lexicon) -> list[Problem]:
-    terms = _terms(lexicon.language)
-    if words.word_set.isdisjoint(terms):
+    present = words.word_set & _term_words(lexicon.language)
+    if not present:
         return []
-    text = words.words
-    found = []
-    for place, word in enumerate(text):
-        for name, term in terms.get(word, ()):
+    terms, text = _terms(lexicon.language), words.words
+    found: list[tuple[int, int, int, str]] = []  # place and end of the term, where it is ascribed from, class
+    for at, word in enumerate(text):
+        for name, term in terms[word] if word in present else ():
+            place = at - term.index(word)
             end = place + len(term)
-            if text[place:end] != term or (end < len(text) and text[end] in lexicon.goods):
+            if place < 0 or text[place:end] != term or (end < len(text) and text[end] in lexicon.goods):
                 continue
             start = _ascribed_from(text, place, name, lexicon)
             if start is not None:
-                found.append(Problem(f"sensitive_{name}", excerpt(" ".join(text[start:end]))))
-    return list(dict.fromkeys(found))
+                found.append((place, end, start, name))
+    # A term inside a longer one is that one.
+    longest = [one for one in found if not any(o[0] <= one[0] and one[1] <= o[1] and o != one for o in found)]
+    said = [Problem(f"sensitive_{name}", excerpt(" ".join(text[start:end]))) for _, end, start, name in longest]
+    return list(dict.fromkeys(said))
 
 
 def _ascribed_from(text: list[str], place: int, name: str, lexicon: Lexicon) -> int | None:
@@ -137,12 +147,15 @@ def find_contacts(text: str) -> list[Problem]:
     found = []
     if "@" in text and (match := _EMAIL.search(text)):
         found.append(Problem("personal_email", match.group()))
-    for match in _DIGITS.finditer(text):
+    for match in _DIGITS.finditer(text) if _MANY_DIGITS.search(text) else ():
         kind = _classify_digits(match.group())
         if kind:
             found.append(Problem(f"personal_{kind}", excerpt(match.group())))
-    if match := _ADDRESS.search(text) or (None if text.isascii() else _ADDRESS_CJK.search(text)):
-        found.append(Problem("personal_address", match.group()))
+    place = _ADDRESS.search(text) if any(road in text for road in _ROADS) else None
+    if place is None and "号" in text:
+        place = _ADDRESS_CJK.search(text)
+    if place is not None:
+        found.append(Problem("personal_address", place.group()))
     return found
 
 
@@ -156,7 +169,7 @@ def _classify_digits(text: str) -> str | None:
     if re.fullmatch(r"1[3-9]\d{9}", digits) and len(re.findall(r"\d+", text)) <= 3:
         return "phone"  # a mobile number of mainland China
     international = text.lstrip().startswith("+") and 8 <= len(digits) <= 15
-    national = re.fullmatch(r"\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}", text.strip())
+    national = re.fullmatch(r"\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}([.-])\d{3}\1\d{4}", text.strip())
     return "phone" if international or national else None
 
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache, lru_cache
 
 from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem, excerpt
 from onereason.cognition.checks.structure import candidate_name, list_candidates, split_stages
 from onereason.cognition.judge.claims import Claim, FactTable, read_claims
 from onereason.cognition.judge.safety import check_safety
-from onereason.cognition.lexicon import Lexicon, load_lexicon
+from onereason.cognition.lexicon import SPACED, Lexicon, load_lexicon
 from onereason.cognition.normalise import Normalised, normalise
 from onereason.errors import ConfigError
 
@@ -136,12 +137,14 @@ class TraceJudge:
         stages = [stage or "" for stage in split_stages(trace, context.headings)]
         names = self._names(stages[INTERESTS], context)
         words = normalise(rest)
-        transition = normalise(self.reader.whole.sub(" ", stages[TRANSITION]) if patterns else stages[TRANSITION])
+        end = stages[TRANSITION]
+        transition = normalise(self.reader.whole.sub(" ", end) if any(p in end for p in patterns) else end)
+        named = [name for name in names if self._is_named(name, transition)]
         unsafe = check_safety(rest, context.language)
         parts = {
             "safety": (float(not unsafe), unsafe),
-            "consistency": self._consistency(names, transition, context, lexicon),
-            "logic": self._logic(names, transition, patterns, lexicon),
+            "consistency": self._consistency(names, named, transition, context, lexicon),
+            "logic": self._logic(named, transition, patterns, lexicon),
             "factuality": self._factuality(trace, context),
             "informativeness": self._informativeness(words, names, patterns, context, lexicon),
         }
@@ -159,35 +162,37 @@ class TraceJudge:
         return [name for candidate in list_candidates(stage) if (name := candidate_name(candidate))]
 
     def _consistency(
-        self, names: Sequence[str], transition: Normalised, context: TraceContext, lexicon: Lexicon
+        self,
+        names: Sequence[str],
+        named: Sequence[str],
+        transition: Normalised,
+        context: TraceContext,
+        lexicon: Lexicon,
     ) -> tuple[float, list[Problem]]:
         found = []
         chosen = context.chosen
         if chosen is None:
-            if not any(self._is_named(name, transition) for name in names):
+            if not named:
                 found.append(Problem("interest_not_introduced", excerpt(transition.spaced)))
-        elif normalise(chosen).squeezed not in {normalise(name).squeezed for name in names}:
+        elif _name_form(chosen).squeezed not in {_name_form(name).squeezed for name in names}:
             found.append(Problem("interest_not_introduced", chosen))
         elif not self._is_named(chosen, transition):
             found.append(Problem("interest_not_concluded", chosen))
         if context.domain is not None:
-            named = [domain for domain in lexicon.domains if self._names_domain(domain, transition, lexicon)]
-            if named and context.domain in lexicon.domains and context.domain not in named:
-                found.append(Problem("domain_mismatch", f"asked {context.domain}, concluded {', '.join(named)}"))
+            domains = [domain for domain in lexicon.domains if self._names_domain(domain, transition, lexicon)]
+            if domains and context.domain in lexicon.domains and context.domain not in domains:
+                found.append(Problem("domain_mismatch", f"asked {context.domain}, concluded {', '.join(domains)}"))
         return 1 - len(found) / (1 if context.domain is None else 2), found
 
     @staticmethod
     def _names_domain(domain: str, text: Normalised, lexicon: Lexicon) -> bool:
-        words = lexicon.domains[domain]
-        if lexicon.language == "zh":
-            return any(word in text.squeezed for word in words)
-        return not text.word_set.isdisjoint(words)
+        return holds_phrase(text, lexicon.domains[domain], lexicon.language)
 
     def _logic(
-        self, names: Sequence[str], transition: Normalised, patterns: Sequence[str], lexicon: Lexicon
+        self, named: Sequence[str], transition: Normalised, patterns: Sequence[str], lexicon: Lexicon
     ) -> tuple[float, list[Problem]]:
         found = []
-        if not any(self._is_named(name, transition) for name in names):
+        if not named:
             found.append(Problem("source_not_named", excerpt(transition.spaced)))
         if not holds_phrase(transition, lexicon.connectives, lexicon.language):
             found.append(Problem("bridge_missing", excerpt(transition.spaced)))
@@ -212,8 +217,7 @@ class TraceJudge:
         lexicon: Lexicon,
     ) -> tuple[float, list[Problem]]:
         found = []
-        boilerplate = {word for heading in context.headings for word in normalise(heading).words}
-        own = words.word_set - lexicon.function_words - boilerplate
+        own = words.word_set - _empty_words(context.language, tuple(context.headings))
         if len(own) < self.rules.min_content_words:
             found.append(Problem("few_words", f"{len(own)} of at least {self.rules.min_content_words}"))
         themes = context.themes or names
@@ -237,17 +241,36 @@ class TraceJudge:
 
     def _is_named(self, name: str, text: Normalised) -> bool:
         """Whether a text holds a name, or most of its words."""
-        form = normalise(name)
+        form = _name_form(name)
         if form.spaced in text.spaced:
             return bool(form.words)
         return len(text.word_set.intersection(form.words)) >= max(1, self.rules.name_share * len(form.words))
 
 
-def holds_phrase(text: Normalised, phrases: Sequence[str], language: str) -> bool:
+def holds_phrase(text: Normalised, phrases: tuple[str, ...], language: str) -> bool:
     """Whether a text holds one of the phrases of a language's word list, as whole words where it has spaces."""
-    if language == "zh":
+    if not SPACED[language]:
         return any(phrase in text.squeezed for phrase in phrases)
-    return any(f" {phrase} " in text.spaced for phrase in phrases)
+    words, several = _split_phrases(phrases)
+    return not words.isdisjoint(text.word_set) or any(phrase in text.spaced for phrase in several)
+
+
+@cache
+def _split_phrases(phrases: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Single words, and phrases of several with spaces around them."""
+    return frozenset(p for p in phrases if " " not in p), tuple(f" {p} " for p in phrases if " " in p)
+
+
+@lru_cache(maxsize=4096)
+def _name_form(name: str) -> Normalised:
+    """Names come again and again, traces do not: they have a cache of their own."""
+    return normalise(name)
+
+
+@lru_cache(maxsize=64)
+def _empty_words(language: str, headings: tuple[str, ...]) -> frozenset[str]:
+    """Words that say nothing of a user: function words, and those of the headings."""
+    return load_lexicon(language).function_words.union(*(normalise(heading).words for heading in headings))
 
 
 def _runs(words: Sequence[str]) -> list[str]:

@@ -186,7 +186,7 @@ def _item_tables(
 
 
 def _positive(counts: Counter[str]) -> dict[str, int]:
-    return {name: int(count) for name, count in counts.items() if count}
+    return {name: int(count) for name, count in counts.items() if count or name == "rows"}
 
 
 def _write_shards(

@@ -81,6 +81,10 @@ def open_engine(beside: Path, memory: int, threads: int) -> Iterator[tuple[DuckD
             f"the import needs more memory than the limit of {memory / 1e9:.1f} GB; raise --memory-limit or lower "
             f"--threads ({first_line(error)})."
         ) from error
+    except (RuntimeError, duckdb.InterruptException) as error:
+        if "interrupted" in str(error).lower():  # how DuckDB says that the user pressed Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if con is not None:
             con.close()

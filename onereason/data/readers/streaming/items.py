@@ -37,7 +37,7 @@ def select_items(con: DuckDBPyConnection, layout: Layout, ledger: Ledger) -> Non
             f"UPDATE items SET owns_text = false WHERE domain = {names.index(domain)} AND EXISTS (SELECT 1 FROM sids s "
             f"WHERE s.domain = {names.index(owner)} AND s.pid = items.pid)"
         )
-    count = con.execute("SELECT count(DISTINCT (domain, pid)) FROM missing").fetchall()[0][0]
+    count = con.execute("SELECT count(*) FROM (SELECT DISTINCT domain, pid FROM missing)").fetchall()[0][0]
     ledger.misses["items_no_sid"] = count
 
 

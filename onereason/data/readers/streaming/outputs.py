@@ -87,9 +87,8 @@ def write_rejected(con: DuckDBPyConnection, layout: Layout, table: Table, folder
 
 
 def _file_names(table: Table) -> str:
-    """SQL of a user's file name, with its folder where several shards bear one name."""
-    names = [shard.path.name for shard in table.shards]
-    return f"[{', '.join(sql_text(name) for name in names)}][shard + 1]"
+    """SQL of the name of the file that a user stands in."""
+    return f"[{', '.join(sql_text(shard.path.name) for shard in table.shards)}][shard + 1]"
 
 
 def build_counts(con: DuckDBPyConnection, layout: Layout, ledger: Ledger) -> dict[str, Any]:
