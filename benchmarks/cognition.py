@@ -8,7 +8,7 @@
 | persona | the style it says a user leans to, before the last training item | the style of the user's persona |
 | live interest | the interest that leads the recent events, before each move | the topic the move started from |
 | relations | the three interests that each one most often leads to | the three topics the world's relations lead to |
-| bridges | pairs of interests that explicitly related pairs of items (R1) join | the same topic, or a relation of the world |
+| bridges | interests that explicitly related items (R1) belong to | the same topic, or a relation of the world |
 | transitions | the most likely next interest before the last event but one (validation) | the topic it served |
 | chains | the events of the episode nearest to each true episode of three events or more | its events |
 

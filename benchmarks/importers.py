@@ -3,10 +3,11 @@
     python benchmarks/importers.py            # the Explorer corpus at its own size: 36M sids, 21M captions, 500k users
     python benchmarks/importers.py --quick    # a hundredth of it
 
-Tables are generated into a temporary folder (`--work`) and deleted. Every import runs in a process of its own, so its
-peak memory is its own. Three questions: the largest size under `--memory-limit`; the same limit at a tenth of the rows
-and at all of them, to see what memory grows with; and, at `--compare` of the size, what loading everything into Polars
-and joining it there takes. The last line is one JSON object; a ratio above 1 means that the eager join takes more.
+Tables are generated into a temporary folder (in `--work`) and deleted. Every import runs in a process of its own, so
+its peak memory is its own. Three questions: what the whole size takes under `--memory-limit`; how peak memory grows
+with the rows (shares `--grow` of the size) where the limit is so low that it binds; and, at share `--compare`, what
+loading everything into Polars and joining it there takes. The last line is one JSON object; a ratio above 1 means that
+the eager join takes more.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def call(command: list[str], args: argparse.Namespace) -> str:
 def generate(share: float, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Tables of a share of the full size, in a folder of their own."""
     folder = args.work / "tables"
-    shape = {name: max(200, round(rows * share)) for name, rows in args.shape.items()}
+    shape = {name: max(1, round(rows * share)) for name, rows in args.shape.items()}
     options = [part for name, rows in shape.items() for part in (f"--{name}", str(rows))]
     faults = [part for name, planted in FAULTS.items() for part in ("--fault", f"{name}={planted}")]
     start = time.perf_counter()
@@ -156,24 +157,27 @@ def run_all(args: argparse.Namespace) -> dict[str, Any]:
     """Every case; the tables of one size at a time are on disk."""
     result: dict[str, Any] = {"benchmark": "importers", "threads": args.threads, "entries_a_user": args.entries}
     growth = []
-    for share in sorted({args.compare, 0.1, 1.0} if args.compare else {0.1, 1.0}):
+    for share in sorted({1.0, *args.grow, *([args.compare] if args.compare else [])}):
         folder, made = generate(share, args)
-        ours = measure("ours", folder, args.memory_limit, args)
-        if share in (0.1, 1.0):
-            growth.append(made | ours)
+        if share in args.grow:
+            growth.append(made | measure("ours", folder, args.grow_memory_limit, args))
+        if share in (args.compare, 1.0):
+            ours = measure("ours", folder, args.memory_limit, args)
+        if share == 1.0:
+            names = ("rows", "seconds", "rows_per_second", "peak_gib", "memory_limit")
+            result |= {name: ours[name] for name in names} | {"full": made | ours}
         if share == args.compare:
             eager = measure("eager", folder, args.memory_limit, args)
-            if [eager[name] for name in ("interactions", "items")] != [
-                ours[name] for name in ("interactions", "items")
-            ]:
+            found = [[figures[name] for name in ("interactions", "items")] for figures in (ours, eager)]
+            if found[0] != found[1]:
                 sys.exit(f"the two joins differ: {ours} and {eager}")
             ratios = {f"{name}_ratio": eager[name] / ours[name] for name in ("seconds", "peak_gib")}
             result["comparison"] = {**made, "ours": ours, "eager": eager, **ratios}
         shutil.rmtree(folder)
-    small, full = growth
-    headline = {name: full[name] for name in ("rows", "seconds", "rows_per_second", "peak_gib", "memory_limit")}
-    ratios = {f"growth_{name}": full[name] / small[name] for name in ("rows", "seconds", "peak_gib")}
-    return result | headline | ratios | {"growth": growth}
+    if len(growth) > 1:
+        small, large = growth[0], growth[-1]
+        result |= {f"growth_{name}": large[name] / small[name] for name in ("rows", "seconds", "peak_gib")}
+    return result | {"growth": growth}
 
 
 def main() -> None:
@@ -184,6 +188,8 @@ def main() -> None:
     parser.add_argument("--entries", type=float, default=100.0, help="list entries a user (default: %(default)s)")
     parser.add_argument("--memory-limit", default="4GB", help="of our joins (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--grow", type=float, nargs="*", default=[0.03, 0.3], help="shares (default: %(default)s)")
+    parser.add_argument("--grow-memory-limit", default="500MB", help="of the joins as they grow (default: %(default)s)")
     parser.add_argument("--compare", type=float, default=0.1, help="share of the size at which to compare; 0 for none")
     parser.add_argument("--work", type=Path, help="folder for tables and outputs (default: a temporary one)")
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -195,6 +201,7 @@ def main() -> None:
     if args.quick:
         args.shape = {name: rows // 100 for name, rows in FULL.items()}
         args.memory_limit, args.compare = "500MB", 1.0
+        args.grow, args.grow_memory_limit = [0.1, 1.0], "250MB"
     if args.work is not None:
         args.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work, prefix="importers-") as work:
@@ -209,15 +216,24 @@ def print_tables(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title=f"import, {result['threads']} thread(s), memory limit {result['memory_limit']}")
-    for name in ("sids", "captions", "users", "list entries", "interactions", "seconds", "rows / s", "peak (GiB)"):
+    table = Table(title=f"import, {result['threads']} thread(s)")
+    for name in (
+        "limit",
+        "sids",
+        "captions",
+        "users",
+        "list entries",
+        "interactions",
+        "seconds",
+        "rows / s",
+        "peak (GiB)",
+    ):
         table.add_column(name, justify="right")
-    for row in result["growth"]:
+    for row in [*result["growth"], result["full"]]:
         shape = row["shape"]
         table.add_row(
-            f"{shape['items']:,}",
-            f"{shape['captions']:,}",
-            f"{shape['users']:,}",
+            row["memory_limit"],
+            *(f"{shape[name]:,}" for name in ("items", "captions", "users")),
             f"{row['list_entries']:,}",
             f"{row['interactions']:,}",
             f"{row['seconds']:.1f}",

@@ -25,7 +25,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.leak_kinds import PLANTS, Items, insert, make_items, make_trace, plain_words
+from benchmarks.leak_items import Items, make_items, make_trace, plain_words
+from benchmarks.leak_kinds import PLANTS, insert
 from onereason.cognition.checks.leakage import LeakDetector
 from onereason.itemic.format import ANY_DOMAIN, PRESETS
 

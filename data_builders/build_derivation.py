@@ -18,19 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from data_builders.cards import Row
-from data_builders.cognition import (
-    SPLIT_OPTIONS,
-    CognitionInputs,
-    add_cognition_arguments,
-    load_cognition_inputs,
-    load_training_events,
-)
+from data_builders.cards import Row, prompt_settings
+from data_builders.cognition import SPLIT_OPTIONS, CognitionInputs, add_cognition_arguments, load_cognition_inputs
 from data_builders.common import add_engine_arguments, build_parser, run_builder
 from data_builders.drafting import write_drafts
 from data_builders.engine import build_corpus
 from data_builders.shards import Reject
 from data_builders.think_rows import think_answer
+from data_builders.training_log import load_training_log
 from onereason.cognition.associations import compute_lift, count_window, flatten_histories, symmetrize
 from onereason.cognition.bridges import ORIGINS, PairRules, Pairs, find_pairs, find_searches, judge_pairs
 from onereason.cognition.gate import TraceGate, add_gate_arguments, gate_from_arguments
@@ -41,6 +36,8 @@ from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
+
+PROMPT_SETS = ("domains", "derivation", "trace")
 
 CARD = """
 What an item leads to in one hop. `bridge` rows answer with six fields: the need behind the source, the type of the hop,
@@ -205,7 +202,8 @@ def drop_repeats(pairs: Pairs, interests: np.ndarray, domains: Sequence[str]) ->
     return pairs.select(np.sort(first))
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     for name in ("think_share", "choice_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise ConfigError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(args, name)}.")
@@ -213,16 +211,19 @@ def build(args: argparse.Namespace) -> None:
         raise ConfigError(f"--num-choices must lie between 2 and {len(LETTERS)}, got {args.num_choices}.")
     if args.window < 1 or args.partners < 1:
         raise ConfigError(f"--window ({args.window}) and --partners ({args.partners}) must be at least 1.")
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
     items, offsets = flatten_histories(inputs.part.histories)
     searches = None
     if args.search_actions:
-        events = load_training_events(args, inputs.part)
-        actions = [action for of_user in events.actions for action in of_user]
-        times = np.concatenate(events.timestamps)
+        log = load_training_log(args, inputs.part)
         named = [action.strip() for action in args.search_actions.split(",")]
-        searches = find_searches(items, offsets, times, actions, named, args.search_seconds)
+        searches = find_searches(items, offsets, log.timestamps, log.actions.to_list(), named, args.search_seconds)
     rules = PairRules(window=args.window, partners=args.partners)
     found = find_pairs(inputs.knowledge, items, offsets, searches, rules)
     interests = inputs.knowledge.interests.of_item
@@ -262,13 +263,12 @@ def build(args: argparse.Namespace) -> None:
             "choice_share",
             "think_share",
             "num_choices",
-            "language",
             "theme_attribute",
             *SPLIT_OPTIONS,
             *TEACHER_OPTIONS,
         ),
         extra={
-            "prompt_set": writer.prompts.describe(),
+            **prompt_settings(args.language, PROMPT_SETS),
             "pairs_found": len(found),
             "pairs_that_say_the_same": len(found) - len(pairs),
             "searches": 0 if searches is None else len(searches[0]),
@@ -276,7 +276,7 @@ def build(args: argparse.Namespace) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     add_engine_arguments(parser)
     add_cognition_arguments(parser)
@@ -289,7 +289,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--choice-share", type=float, default=0.5, help="rows that ask for a choice among items")
     parser.add_argument("--think-share", type=float, default=0.5, help="bridge rows with a trace")
     parser.add_argument("--num-choices", type=int, default=4, help="choices of a question, where there are so many")
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

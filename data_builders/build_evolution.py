@@ -21,20 +21,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from data_builders.cards import Row
-from data_builders.cognition import (
-    SPLIT_OPTIONS,
-    CognitionInputs,
-    TrainingEvents,
-    add_cognition_arguments,
-    load_cognition_inputs,
-    load_training_events,
-)
+from data_builders.cards import Row, prompt_settings
+from data_builders.cognition import SPLIT_OPTIONS, CognitionInputs, add_cognition_arguments, load_cognition_inputs
 from data_builders.common import add_engine_arguments, build_parser, run_builder
 from data_builders.drafting import write_drafts
 from data_builders.engine import build_corpus
 from data_builders.shards import Reject
 from data_builders.think_rows import think_answer
+from data_builders.training_log import TrainingLog, load_training_log
 from onereason.cognition.chains import Episode, find_episodes
 from onereason.cognition.checks.json_checks import check_logic_chain
 from onereason.cognition.judge.chains import judge_chain
@@ -45,6 +39,8 @@ from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_ar
 from onereason.data.json_answers import extract_json
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
+
+PROMPT_SETS = ("evolution",)
 
 CARD = """
 Questions about how one interest moves through a user's dated timeline. An episode begins with a burst of one interest and
@@ -89,7 +85,7 @@ class EvolutionSource:
 
     Attributes:
         inputs: dataset, facts and knowledge.
-        events: when and how items were chosen.
+        log: when and how items were chosen.
         writer, teacher: who writes chains.
         max_history: newest entries that are shown.
         min_events: of an episode that is told.
@@ -99,7 +95,7 @@ class EvolutionSource:
     """
 
     inputs: CognitionInputs
-    events: TrainingEvents
+    log: TrainingLog
     writer: ChainWriter
     teacher: Teacher
     max_history: int
@@ -124,9 +120,10 @@ class EvolutionSource:
         if len(items) < 2:
             plan.append(Reject(user_id, "history_too_short", f"{len(items)} items"))
             return
-        times = self.events.timestamps[user][-self.max_history :].tolist()
-        actions = self.events.actions[user][-self.max_history :]
-        timeline = build_timeline(self.inputs.facts.patterns, items, times, actions, self.events.dated)
+        end = int(self.log.offsets[user + 1])
+        times = self.log.timestamps[end - len(items) : end].tolist()
+        actions = self.log.actions[end - len(items) : end].to_list()
+        timeline = build_timeline(self.inputs.facts.patterns, items, times, actions, self.log.has_dates)
         stream = Stream(self.seed, user)
         shown = Shown(user_id, timeline, stream.below(64))
         if stream.chance(self.empty_share):
@@ -202,7 +199,8 @@ class EvolutionSource:
         }
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     for name in ("think_share", "empty_share"):
         if not 0 <= getattr(args, name) <= 1:
             raise ConfigError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(args, name)}.")
@@ -210,13 +208,18 @@ def build(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--min-events ({args.min_events}) must be at least 2 and at most --max-history ({args.max_history})."
         )
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
-    events = load_training_events(args, inputs.part)
+    log = load_training_log(args, inputs.part)
     writer = ChainWriter(inputs.knowledge, args.language)
     source = EvolutionSource(
         inputs,
-        events,
+        log,
         writer,
         teacher,
         args.max_history,
@@ -236,16 +239,15 @@ def build(args: argparse.Namespace) -> None:
             "min_events",
             "empty_share",
             "think_share",
-            "language",
             "theme_attribute",
             *SPLIT_OPTIONS,
             *TEACHER_OPTIONS,
         ),
-        extra={"prompt_set": writer.prompts.describe(), "dated": events.dated},
+        extra=prompt_settings(args.language, PROMPT_SETS) | {"dated": log.has_dates},
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     add_engine_arguments(parser)
     add_cognition_arguments(parser)
@@ -254,7 +256,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-events", type=int, default=3, help="events of an episode that is told")
     parser.add_argument("--empty-share", type=float, default=0.1, help="users who are asked about what is not there")
     parser.add_argument("--think-share", type=float, default=0.5, help="rows with a trace")
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

@@ -190,14 +190,21 @@ def sample(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
     return sorted(random.Random(seed).sample(range(count), max_rows))
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     if bool(args.input) == (args.synthetic is not None):
         raise ConfigError("give either --input FILE ... or --synthetic N.")
     if args.synthetic is not None and args.synthetic < 1:
         raise ConfigError(f"--synthetic must be at least 1, got {args.synthetic}.")
     if args.max_rows is not None and args.max_rows < 1:
         raise ConfigError(f"--max-rows must be at least 1, got {args.max_rows}.")
-    inputs = [require_file(path, "general data") for path in args.input or ()]
+    for path in args.input or ():
+        require_file(path, "general data")
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    inputs = list(args.input or ())
     source: LineSource | SyntheticSource
     if inputs:
         lines = Lines.scan(inputs)
@@ -218,13 +225,17 @@ def build(args: argparse.Namespace) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=False)
     parser.add_argument("--input", type=Path, nargs="+", help="JSON-lines files")
     parser.add_argument("--synthetic", type=int, metavar="N", help="N generated exercises with exact answers instead")
     parser.add_argument("--max-rows", type=int, help="take a seeded sample of so many records")
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_builders.common import Row, build_parser, load_training_part, run_builder
+from data_builders.cards import prompt_settings
+from data_builders.common import (
+    Row,
+    add_language_argument,
+    add_theme_argument,
+    build_parser,
+    load_training_part,
+    run_builder,
+    shorten,
+)
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from data_builders.training_log import load_training_log
 from onereason.cognition.facts import load_item_facts
@@ -40,6 +49,8 @@ MAX_NAME_CHARS = 80
 """Of a caption beside an item."""
 VARIANT_0_SHARE = 0.4
 """Of the rows, in the wording that evaluation asks with."""
+
+PROMPT_SETS = ("instruction",)
 
 CARD = """
 Exercises about itemic patterns, each with one exact answer: convert and edit, retrieve and select, match and
@@ -127,21 +138,13 @@ def instruction_row(row_id: str, kind: Kind, exercise: Exercise, scene: Scene) -
     return row
 
 
-def short_name(text: str, max_chars: int = MAX_NAME_CHARS) -> str:
-    """A caption or title on one line, cut at a word's end where it is long."""
-    line = " ".join(text.split())
-    if len(line) > max_chars:
-        line = line[: max_chars + 1].rpartition(" ")[0] or line[:max_chars]
-    return line.rstrip(" .,;:")
-
-
 def load_stock(args: argparse.Namespace) -> tuple[Stock, list[Path]]:
     """Items and training histories of a dataset, and the files they were read from."""
     part = load_training_part(args)
     log = load_training_log(args, part)
     catalog = Catalog.load(args.catalog)
     facts = load_item_facts(args.data, catalog, args.theme_attribute)
-    names = [short_name(t or c) for t, c in zip(facts.titles, facts.captions, strict=True)]
+    names = [shorten(t or c, MAX_NAME_CHARS) for t, c in zip(facts.titles, facts.captions, strict=True)]
     stock = Stock(
         catalog.format,
         facts.patterns,
@@ -157,11 +160,17 @@ def load_stock(args: argparse.Namespace) -> tuple[Stock, list[Path]]:
     return stock, [*part.inputs, args.data / ITEMS_FILE]
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     if args.num_rows < 1:
         raise ConfigError(f"--num-rows must be at least 1, got {args.num_rows}.")
     if not 0 <= args.think_share <= 1:
         raise ConfigError(f"--think-share must lie between 0 and 1, got {args.think_share}.")
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     prompts = load_prompt_set("instruction", args.language)
     stock, inputs = load_stock(args)
     kinds, skipped = available_kinds(stock)
@@ -178,27 +187,30 @@ def build(args: argparse.Namespace) -> None:
             "num_rows",
             "think_share",
             "theme_attribute",
-            "language",
             "split_method",
             "validation_start",
             "test_start",
         ),
         extra={
-            "prompts": prompts.describe(),
+            **prompt_settings(args.language, PROMPT_SETS),
             "kinds": sum(map(len, kinds.values())),
             "kinds_left_out": {name: ", ".join(lacking) for name, lacking in skipped.items()},
         },
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     parser.add_argument("--num-rows", type=int, default=20_000, help="rows, in equal numbers a group")
     parser.add_argument("--think-share", type=float, default=0.2, help="share of rows with a trace")
-    parser.add_argument("--theme-attribute", help="attribute that names an item's category (default: by preference)")
-    parser.add_argument("--language", default="en", help="en, zh, or a folder with prompt sets of your own")
+    add_theme_argument(parser)
+    add_language_argument(parser)
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from data_builders.cards import prompt_settings
 from data_builders.common import (
     CARD_FILE,
     ROWS_FILE,
     SPLIT_METHODS,
     ItemTexts,
     Row,
+    add_language_argument,
     build_parser,
     load_training_part,
     render_card,
@@ -37,7 +39,7 @@ from data_builders.common import (
 from data_builders.layer_sources import Episode, Relations, load_episodes, load_relations
 from onereason.cognition.captions import ambiguous_captions
 from onereason.cognition.facts import ItemFacts, load_item_facts
-from onereason.data.prompts import caption_messages, describe_prompts
+from onereason.data.prompts import caption_messages
 from onereason.data.schema import ITEMS_FILE
 from onereason.errors import ConfigError, DataError
 from onereason.evaluation.layers.tasks import action_selection, direct, grounding, gsm8k, item2item, item_qa, topic
@@ -260,7 +262,7 @@ def build(args: argparse.Namespace) -> None:
         )
     if not 2 <= args.choices <= len(LETTERS):
         raise ConfigError(f"--choices must lie between 2 and {len(LETTERS)}, got {args.choices}.")
-    describe_prompts(PROMPT_SETS, args.language)  # an unknown language is refused before anything is read
+    prompt_settings(args.language, PROMPT_SETS)  # an unknown language is refused before anything is read
     rejected: Counter[str] = Counter()
     inputs: list[Path] = []
     rows: list[Row] = []
@@ -286,11 +288,11 @@ def write_rows(args: argparse.Namespace, rows: Sequence[Row], rejected: Counter[
         raise DataError(f"no row is left for {args.out}: rejected {dict(rejected) or 'nothing, the input is empty'}.")
     counts = Counter(row["task"] for row in rows)
     options = ("max_rows", "max_history", "choices", "split_method", "validation_start", "test_start")
-    config = {name: getattr(args, name) for name in options} | {"language": Path(args.language).name}
+    config = {name: getattr(args, name) for name in options}
     manifest = build_manifest(
         "evaluation_rows",
         inputs=inputs,
-        config=config | {"prompt_version": describe_prompts(PROMPT_SETS, args.language)},
+        config=config | prompt_settings(args.language, PROMPT_SETS),
         seed=args.seed,
         counts={"rows": len(rows), **counts},
         rejected=rejected,
@@ -307,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="dataset folder; a simulated world's truth is used where it has one")
     parser.add_argument("--catalog", type=Path, help="catalog folder (or a model folder)")
     parser.add_argument("--gsm8k", type=Path, metavar="FILE", help="the public GSM8K file (.jsonl)")
-    parser.add_argument("--language", default="en", help="of the prompts: en, zh, or a folder of prompt sets")
+    add_language_argument(parser)
     parser.add_argument("--max-rows", type=int, default=500, help="rows of each task, drawn with --seed")
     parser.add_argument("--max-history", type=int, default=50, help="newest entries of a timeline")
     parser.add_argument("--choices", type=int, default=4, help="choices of a question, where there are so many")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_builders.cards import prompt_settings
 from data_builders.cognition import add_cognition_arguments
 from data_builders.common import Row, build_parser, run_builder
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
@@ -46,7 +47,6 @@ from onereason.cognition.facts import ItemFacts, load_item_facts
 from onereason.cognition.reading import read_catalog
 from onereason.cognition.teachers import TEACHER_OPTIONS, Teacher, add_teacher_arguments, teacher_from_arguments
 from onereason.data.prompt_sets import PromptSet, load_prompt_set
-from onereason.data.prompts import describe_prompts
 from onereason.data.schema import ITEMS_FILE
 from onereason.errors import ConfigError
 from onereason.evaluation.layers.tasks.choices import LETTERS
@@ -144,7 +144,8 @@ def load_items(
     )
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     if not 0 <= args.think_share <= 1:
         raise ConfigError(f"--think-share must lie between 0 and 1, got {args.think_share}.")
     if args.num_questions < 0 or args.min_items < 1 or args.max_chars < 1:
@@ -156,8 +157,12 @@ def build(args: argparse.Namespace) -> None:
         raise ConfigError(f"--num-choices must lie between 2 and {len(LETTERS)}, got {args.num_choices}.")
     if args.caption_bits is not None and args.caption_bits <= 0:
         raise ConfigError(f"--caption-bits must be above 0, got {args.caption_bits}.")
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     prompts = load_prompt_set("perception", args.language)
-    version = describe_prompts(PROMPT_SETS, args.language)
     teacher = teacher_from_arguments(args)
     catalog = Catalog.load(args.catalog)
     facts = load_item_facts(args.data, catalog, args.theme_attribute)
@@ -188,11 +193,11 @@ def build(args: argparse.Namespace) -> None:
             "theme_attribute",
             *TEACHER_OPTIONS,
         ),
-        extra={"language": Path(args.language).name, "prompt_version": version, "code_bits": round(bits, 2)},
+        extra=prompt_settings(args.language, PROMPT_SETS) | {"code_bits": round(bits, 2)},
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=False)
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--catalog", type=Path, required=True, help="catalog folder (or a model folder)")
@@ -212,7 +217,11 @@ def main(argv: list[str] | None = None) -> int:
     add_cognition_arguments(parser)
     add_teacher_arguments(parser)
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

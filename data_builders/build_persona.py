@@ -14,10 +14,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from data_builders.common import ItemTexts, Row, TrainingPart, build_parser, load_training_part, run_builder
+from data_builders.cards import prompt_settings
+from data_builders.common import (
+    ItemTexts,
+    Row,
+    TrainingPart,
+    add_language_argument,
+    build_parser,
+    load_training_part,
+    run_builder,
+    shorten,
+)
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
-from onereason.data.prompts import PERSONA_TEMPLATES, RECENCY_NAMES, PersonaTemplate, domain_noun
+from onereason.data.prompts import PERSONA_KINDS, domain_noun, persona_templates, recency_names
 from onereason.errors import ConfigError
+
+PROMPT_SETS = ("domains", "persona")
 
 CARD = """
 A text about one user in which itemic patterns and captions alternate, grouped by domain or by recency. The wording
@@ -27,51 +39,46 @@ Only the training part of the split is read. Validation and test items appear in
 """
 
 
-def persona_row(user_id: str, history: Sequence[int], items: ItemTexts, template: int, variant: int = 0) -> Row:
+def persona_row(
+    user_id: str, history: Sequence[int], items: ItemTexts, template: int, variant: int = 0, language: str = "en"
+) -> Row:
     """One row.
 
     Args:
         user_id: for the row's id.
         history: item indices, oldest first; each has a caption.
         items: the catalog as text.
-        template: position in `PERSONA_TEMPLATES`.
+        template: position in `persona_templates`.
         variant: for the row's id, where a user has several.
+        language: of the text.
     """
-    wording = PERSONA_TEMPLATES[template]
+    wording = persona_templates(language)[template]
     lines = [wording.opening]
-    for label, group in _groups(history, items, wording):
+    for label, group in _groups(history, items, wording.grouping, language):
         lines.append(wording.heading.format(**label))
         for i in group:
-            noun = domain_noun(items.domains[i])
+            noun = domain_noun(items.domains[i], language=language)
             lines.append(wording.item.format(pattern=items.patterns[i], caption=items.captions[i], noun=noun))
     text = "\n".join(lines)
     return {"id": f"{user_id}:persona:{variant}", "task": "persona", "loss": "all", "mode": "no_think", "text": text}
 
 
 def _groups(
-    history: Sequence[int], items: ItemTexts, wording: PersonaTemplate
+    history: Sequence[int], items: ItemTexts, grouping: str, language: str
 ) -> list[tuple[dict[str, str], list[int]]]:
     """The groups of a persona in the order of the text: what the heading says, and the items, oldest first.
 
     Domains come in the order of their newest item, so that a text cut from the front keeps the newest interests.
     """
-    if wording.grouping == "domain":
+    if grouping == "domain":
         by_domain: dict[str, list[int]] = {}
         for item in history:
             by_domain[items.domains[item]] = [*by_domain.pop(items.domains[item], []), item]
-        return [({"nouns": domain_noun(domain, plural=True)}, group) for domain, group in by_domain.items()]
-    names = RECENCY_NAMES[min(len(RECENCY_NAMES), len(history))]
+        return [({"nouns": domain_noun(domain, True, language)}, group) for domain, group in by_domain.items()]
+    parts = recency_names(language)
+    names = parts[min(len(parts), len(history))]
     edges = [len(history) * k // len(names) for k in range(len(names) + 1)]
     return [({"when": name}, list(history[edges[k] : edges[k + 1]])) for k, name in enumerate(names)]
-
-
-def shorten(caption: str, max_chars: int) -> str:
-    """A caption on one line, cut at a word's end, without the punctuation that would double the sentence's own."""
-    line = " ".join(caption.split())
-    if len(line) > max_chars:
-        head = line[: max_chars + 1]
-        line = head.rpartition(" ")[0] or line[:max_chars]
-    return line.rstrip(" .,;:")
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,14 @@ class PersonaSource:
         max_history: newest captioned items in a text.
         variants: rows a user, each by another template.
         seed: of the choice of templates.
+        language: of the texts.
     """
 
     part: TrainingPart
     max_history: int
     variants: int
     seed: int
+    language: str = "en"
 
     @property
     def num_units(self) -> int:
@@ -104,39 +113,52 @@ class PersonaSource:
             if not known:
                 rejects.append(Reject(user_id, "no_captioned_item" if history else "no_training_item"))
                 continue
-            order = list(range(len(PERSONA_TEMPLATES)))
+            order = list(range(len(PERSONA_KINDS)))
             random.Random(f"{self.seed}:{user}").shuffle(order)
             for variant in range(self.variants):
-                rows.append(persona_row(user_id, known[-self.max_history :], items, order[variant], variant))
+                newest = known[-self.max_history :]
+                rows.append(persona_row(user_id, newest, items, order[variant], variant, self.language))
         return rows, rejects
 
 
-def build(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     for name in ("max_history", "variants", "max_caption_chars"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
-    if args.variants > len(PERSONA_TEMPLATES):
-        raise ConfigError(f"--variants must be at most {len(PERSONA_TEMPLATES)} (the templates), got {args.variants}.")
+    if args.variants > len(PERSONA_KINDS):
+        raise ConfigError(f"--variants must be at most {len(PERSONA_KINDS)} (the templates), got {args.variants}.")
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     part = load_training_part(args)
     captions = [shorten(caption, args.max_caption_chars) for caption in part.items.captions]
     part = replace(part, items=replace(part.items, captions=captions))
     build_corpus(
         args,
-        PersonaSource(part, args.max_history, args.variants, args.seed),
+        PersonaSource(part, args.max_history, args.variants, args.seed, args.language),
         title="Interleaved user persona grounding",
         description=CARD,
         inputs=part.inputs,
         options=("max_history", "variants", "max_caption_chars", "split_method", "validation_start", "test_start"),
+        extra=prompt_settings(args.language, PROMPT_SETS),
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     parser.add_argument("--max-history", type=int, default=20, help="newest captioned items in a text")
     parser.add_argument("--variants", type=int, default=1, help="rows a user, each by another template")
     parser.add_argument("--max-caption-chars", type=int, default=200, help="longer captions are cut at a word's end")
+    add_language_argument(parser)
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

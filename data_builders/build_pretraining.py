@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_builders.cards import prompt_settings
 from data_builders.cognition import SPLIT_OPTIONS, add_cognition_arguments
 from data_builders.common import Row, build_parser, load_training_part, run_builder
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
@@ -45,6 +46,8 @@ from onereason.itemic.catalog import Catalog
 GRANULARITIES = ("token", "item", "relational", "user")
 SAMPLE = 500
 """Units of a section that are tried to learn how many rows it gives."""
+
+PROMPT_SETS = ("domains", "pretraining")
 
 CARD = """
 Pre-training text about itemic patterns. Token: what leading codes mean together, and how an item's meaning is put
@@ -178,6 +181,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         raise ConfigError(f"--balance-share must be at least 0 and below 1, got {args.balance_share}.")
     if (args.balance is None) != (args.balance_share == 0):
         raise ConfigError("--balance FILE and --balance-share belong together; give both or none.")
+    prompt_settings(args.language, PROMPT_SETS)
     return wanted
 
 
@@ -198,8 +202,8 @@ def build(args: argparse.Namespace) -> None:
         title=f"Pre-training: {', '.join(wanted)} granularity",
         description=CARD,
         inputs=inputs,
-        options=("granularity", *OPTIONS, "theme_attribute", "language", *SPLIT_OPTIONS),
-        extra={"prompts": material.prompts.describe(), "left_out": left_out},
+        options=("granularity", *OPTIONS, "theme_attribute", *SPLIT_OPTIONS),
+        extra=prompt_settings(args.language, PROMPT_SETS) | {"left_out": left_out},
     )
 
 
@@ -216,7 +220,7 @@ OPTIONS = (
 )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     parser.add_argument(
         "--granularity", default=",".join(GRANULARITIES), help="comma-separated: token,item,relational,user"
@@ -233,7 +237,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--balance-share", type=float, default=0.0, help="share of the rows that are general text")
     add_cognition_arguments(parser)
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders.cards import Row
+from data_builders.cards import Row, prompt_settings
 from data_builders.cognition import SPLIT_OPTIONS, CognitionInputs, add_cognition_arguments, load_cognition_inputs
 from data_builders.common import add_engine_arguments, build_parser, run_builder
 from data_builders.drafting import write_drafts
@@ -32,9 +32,10 @@ from onereason.cognition.rationale import Rationale, RationaleAssignment, Ration
 from onereason.cognition.relevance import VIEWS, Relevance, RelevanceWeights, build_relevance, relevant_items
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
-from onereason.data.prompts import describe_prompts
 from onereason.errors import ConfigError
 from onereason.itemic.embed import VECTORS_FILE, load_precomputed
+
+PROMPT_SETS = ("domains", "recommendation", "rationale")
 
 CARD = """
 Which item comes next, asked with the whole history, answered after a short rationale. The rationale was written from
@@ -165,7 +166,13 @@ def parse_weights(text: str) -> RelevanceWeights:
     return RelevanceWeights(**values)
 
 
-def build(args: argparse.Namespace) -> None:
+def find_vectors(args: argparse.Namespace) -> Path:
+    """The file of item vectors."""
+    return args.vectors or args.catalog / VECTORS_FILE
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
     weights = parse_weights(args.relevance)
     for name in ("k", "window", "targets"):
         if getattr(args, name) < 1:
@@ -174,12 +181,18 @@ def build(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
         )
-    vectors_path = args.vectors or args.catalog / VECTORS_FILE
+    vectors_path = find_vectors(args)
     if weights.embedding and not vectors_path.is_file():
         raise ConfigError(
             f"relevance by embedding reads {vectors_path}, which does not exist; make the catalog with `onereason "
             "tokenize --save-vectors`, name another file with --vectors, or leave embedding out of --relevance."
         )
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
+    weights, vectors_path = parse_weights(args.relevance), find_vectors(args)
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
     vectors = load_precomputed(vectors_path, inputs.facts.item_ids) if weights.embedding else None
@@ -210,17 +223,16 @@ def build(args: argparse.Namespace) -> None:
             "targets",
             "min_history",
             "max_history",
-            "language",
             "theme_attribute",
             *SPLIT_OPTIONS,
             *TEACHER_OPTIONS,
             *GATE_OPTIONS,
         ),
-        extra={"prompt_set": describe_prompts(("rationale", "recommendation"), args.language)},
+        extra=prompt_settings(args.language, PROMPT_SETS),
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     add_engine_arguments(parser)
     add_cognition_arguments(parser)
@@ -237,7 +249,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--targets", type=int, default=1, help="newest training items of each user that are led up to")
     parser.add_argument("--min-history", type=int, default=3, help="items that must stand before a target")
     parser.add_argument("--max-history", type=int, default=50, help="newest items that are shown")
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

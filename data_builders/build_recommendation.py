@@ -17,20 +17,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_builders.cards import Row
+from data_builders.cards import Row, prompt_settings
 from data_builders.cognition import SPLIT_OPTIONS, CognitionInputs, add_cognition_arguments, load_cognition_inputs
 from data_builders.common import add_engine_arguments, build_parser, run_builder
 from data_builders.drafting import write_drafts
 from data_builders.engine import build_corpus
 from data_builders.shards import Reject
 from data_builders.think_rows import RecommendationRows
-from onereason.cognition.evidence import Evidence, gather_evidence
+from onereason.cognition.evidence import CONCLUSIONS, Evidence, gather_evidence
 from onereason.cognition.gate import GATE_OPTIONS, TraceCase, TraceGate, add_gate_arguments, gate_from_arguments
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
 from onereason.cognition.trace import DETAILS, TraceAssignment, TraceWriter
 from onereason.cognition.walk import Walk
 from onereason.errors import ConfigError
+
+PROMPT_SETS = ("domains", "recommendation", "trace")
 
 CARD = """
 Which item comes next, asked with the history in time order; answered at once, or after a trace in a think block. The
@@ -78,6 +80,7 @@ class RecommendationSource:
         targets: newest training items of each user that are led up to.
         min_history, max_history: items before a target; the newest are shown.
         num_candidates: interests a trace weighs.
+        conclusion: `hindsight` or `belief` (`gather_evidence`).
         seed: of the wordings.
     """
 
@@ -91,6 +94,7 @@ class RecommendationSource:
     min_history: int
     max_history: int
     num_candidates: int
+    conclusion: str
     seed: int
 
     @property
@@ -115,7 +119,9 @@ class RecommendationSource:
             item = history[place]
             row_id = f"{user_id}:{place}"
             if "think" in self.modes:
-                evidence = gather_evidence(self.inputs.knowledge, walk, item, self.num_candidates)
+                evidence = gather_evidence(
+                    self.inputs.knowledge, walk, item, self.num_candidates, conclusion=self.conclusion
+                )
                 if isinstance(evidence, str):
                     plan.append(Reject(row_id, evidence, self.inputs.facts.captions[item]))
                 else:
@@ -163,10 +169,17 @@ class RecommendationSource:
         )
 
 
-def build(args: argparse.Namespace) -> None:
-    modes = [mode.strip() for mode in args.modes.split(",") if mode.strip()]
+def parse_modes(text: str) -> list[str]:
+    """`think,no_think` -> `["think", "no_think"]`."""
+    modes = [mode.strip() for mode in text.split(",") if mode.strip()]
     if not modes or len(set(modes)) < len(modes) or not set(modes) <= {"think", "no_think"}:
-        raise ConfigError(f"--modes {args.modes!r} must name think, no_think or both, each once.")
+        raise ConfigError(f"--modes {text!r} must name think, no_think or both, each once.")
+    return modes
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
+    parse_modes(args.modes)
     if not 1 <= args.min_history <= args.max_history:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
@@ -174,6 +187,11 @@ def build(args: argparse.Namespace) -> None:
     for name in ("targets", "num_candidates"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
     writer = TraceWriter(inputs.knowledge, args.language, args.detail)
@@ -183,11 +201,12 @@ def build(args: argparse.Namespace) -> None:
         teacher,
         gate_from_arguments(args, inputs.knowledge, teacher),
         RecommendationRows("recommendation", inputs.facts.format, args.language),
-        modes,
+        parse_modes(args.modes),
         args.targets,
         args.min_history,
         args.max_history,
         args.num_candidates,
+        args.conclusion,
         args.seed,
     )
     build_corpus(
@@ -202,18 +221,18 @@ def build(args: argparse.Namespace) -> None:
             "min_history",
             "max_history",
             "num_candidates",
+            "conclusion",
             "detail",
-            "language",
             "theme_attribute",
             *SPLIT_OPTIONS,
             *TEACHER_OPTIONS,
             *GATE_OPTIONS,
         ),
-        extra={"prompt_set": writer.prompts.describe()},
+        extra=prompt_settings(args.language, PROMPT_SETS),
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     add_engine_arguments(parser)
     add_cognition_arguments(parser)
@@ -224,8 +243,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--min-history", type=int, default=3, help="items that must stand before a target")
     parser.add_argument("--max-history", type=int, default=50, help="newest items that are shown")
     parser.add_argument("--num-candidates", type=int, default=3, help="interests that a trace weighs")
+    parser.add_argument(
+        "--conclusion",
+        choices=CONCLUSIONS,
+        default="hindsight",
+        help="what the template teacher concludes: the interest of the target, or the most likely one, right or wrong",
+    )
     parser.add_argument("--detail", choices=DETAILS, default="full", help="wording of the template teacher")
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_builders.common import ItemTexts, Row, TrainingPart, build_parser, load_training_part, run_builder
+from data_builders.cards import prompt_settings
+from data_builders.common import (
+    ItemTexts,
+    Row,
+    TrainingPart,
+    add_language_argument,
+    build_parser,
+    load_training_part,
+    run_builder,
+)
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
-from onereason.data.prompts import STYLES, recommendation_messages
+from onereason.data.prompts import RECOMMENDATION_SETS, STYLES, recommendation_messages
 from onereason.errors import ConfigError
+
+PROMPT_SETS = RECOMMENDATION_SETS
 
 CARD = """
 A user's history in time order and the item that came next. Style `chat` asks a recommendation engine in a conversation;
@@ -33,7 +44,9 @@ Only the training part of the split is read. Validation and test items appear in
 """
 
 
-def sequential_row(user_id: str, history: Sequence[int], items: ItemTexts, style: str, end: int) -> Row:
+def sequential_row(
+    user_id: str, history: Sequence[int], items: ItemTexts, style: str, end: int, language: str = "en"
+) -> Row:
     """One row.
 
     Args:
@@ -42,6 +55,7 @@ def sequential_row(user_id: str, history: Sequence[int], items: ItemTexts, style
         items: the catalog as text.
         style: `chat` or `plain`.
         end: place of the answer in the whole timeline, for the row's id.
+        language: of style `chat`.
     """
     *known, target = history
     row: Row = {"id": f"{user_id}:{style}:{end}", "task": "sequential", "loss": "next_items", "mode": "no_think"}
@@ -49,7 +63,8 @@ def sequential_row(user_id: str, history: Sequence[int], items: ItemTexts, style
     if style == "plain":
         return row | {"text": text + items.patterns[target]}
     answer = {"role": "assistant", "content": items.patterns[target]}
-    return row | {"messages": [*recommendation_messages(text, items.domains[target], items.format), answer]}
+    question = recommendation_messages(text, items.domains[target], items.format, language=language)
+    return row | {"messages": [*question, answer]}
 
 
 def windows(length: int, max_history: int) -> list[tuple[int, int]]:
@@ -104,6 +119,7 @@ class SequentialSource:
         cuts: further rows a user and style, ending at random places.
         seed: of the random choices.
         copies, drop, swap: perturbed copies of each row (`perturb`).
+        language: of the questions.
     """
 
     part: TrainingPart
@@ -114,6 +130,7 @@ class SequentialSource:
     copies: int = 0
     drop: float = 0.0
     swap: float = 0.0
+    language: str = "en"
 
     @property
     def num_units(self) -> int:
@@ -138,22 +155,31 @@ class SequentialSource:
         if self.cuts:
             rng = random.Random(f"{self.seed}:{user}:{style}")
             extra = random_cuts(len(history), self.max_history, self.cuts, rng)
-        rows = [sequential_row(user_id, history[first:end], items, style, end) for first, end in base + extra]
+        rows = [
+            sequential_row(user_id, history[first:end], items, style, end, self.language) for first, end in base + extra
+        ]
         if self.copies:
             rng = random.Random(f"{self.seed}:{user}:{style}:copies")
             for copy in range(self.copies):
                 for first, end in base:
                     changed = perturb(history[first:end], self.drop, self.swap, rng)
-                    row = sequential_row(user_id, changed, items, style, end)
+                    row = sequential_row(user_id, changed, items, style, end, self.language)
                     rows.append(row | {"id": f"{row['id']}:copy{copy + 1}"})
         return rows
 
 
-def build(args: argparse.Namespace) -> None:
-    styles = [style.strip() for style in args.styles.split(",") if style.strip()]
+def parse_styles(text: str) -> list[str]:
+    """`chat,plain` -> `["chat", "plain"]`."""
+    styles = [style.strip() for style in text.split(",") if style.strip()]
     unknown = [style for style in styles if style not in STYLES]
     if unknown or not styles or len(set(styles)) < len(styles):
-        raise ConfigError(f"--styles {args.styles!r} must name {', '.join(STYLES)} or one of them, each once.")
+        raise ConfigError(f"--styles {text!r} must name {', '.join(STYLES)} or one of them, each once.")
+    return styles
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """`ConfigError` for a value that makes no sense."""
+    parse_styles(args.styles)
     if args.max_history < 1 or args.cuts < 0:
         raise ConfigError(f"--max-history ({args.max_history}) must be at least 1 and --cuts ({args.cuts}) at least 0.")
     if args.copies < 0 or not 0 <= args.drop < 1 or not 0 <= args.swap <= 1:
@@ -161,10 +187,17 @@ def build(args: argparse.Namespace) -> None:
             f"--copies ({args.copies}) must be at least 0, --drop ({args.drop}) in 0 <= p < 1, "
             f"--swap ({args.swap}) in 0 <= p <= 1."
         )
+    prompt_settings(args.language, PROMPT_SETS)
+
+
+def build(args: argparse.Namespace) -> None:
+    check_arguments(args)
     part = load_training_part(args)
     build_corpus(
         args,
-        SequentialSource(part, styles, args.max_history, args.cuts, args.seed, args.copies, args.drop, args.swap),
+        SequentialSource(
+            part, parse_styles(args.styles), args.max_history, args.cuts, args.seed, args.copies, args.drop, args.swap, args.language
+        ),
         title="Sequential preference modelling",
         description=CARD,
         inputs=part.inputs,
@@ -179,10 +212,11 @@ def build(args: argparse.Namespace) -> None:
             "validation_start",
             "test_start",
         ),
+        extra=prompt_settings(args.language, PROMPT_SETS),
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     parser.add_argument("--styles", default="chat,plain", help="comma-separated prompt styles, in equal numbers")
     parser.add_argument("--max-history", type=int, default=50, help="items before the answer")
@@ -190,8 +224,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--copies", type=int, default=0, help="perturbed copies of each row")
     parser.add_argument("--drop", type=float, default=0.0, help="in copies: chance of an item to be left out")
     parser.add_argument("--swap", type=float, default=0.0, help="in copies: chance of neighbours to change places")
+    add_language_argument(parser)
     add_engine_arguments(parser)
-    return run_builder(parser, build, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_builder(make_parser(), build, argv)
 
 
 if __name__ == "__main__":

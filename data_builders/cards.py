@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from onereason.data.prompts import PROMPT_VERSION
+from onereason.data.prompt_sets import language_name
+from onereason.data.prompts import describe_prompts
 from onereason.errors import DataError
 
 Row = dict[str, Any]
@@ -102,8 +103,17 @@ def corpus_config(
             return value.name
         return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
-    config = {name: getattr(args, name) for name in options} | {"prompt_version": PROMPT_VERSION} | dict(extra or {})
+    config = {name: getattr(args, name) for name in options} | dict(extra or {})
     return {name: plain(value) for name, value in config.items()}
+
+
+def prompt_settings(language: str, names: Sequence[str]) -> dict[str, str]:
+    """What a manifest records of a corpus' wording: its language (a folder by its name) and the prompt sets' versions.
+
+    Raises:
+        ConfigError: a prompt set is not there.
+    """
+    return {"language": language_name(language), "prompt_version": describe_prompts(names, language)}
 
 
 def describe_counts(tally: Tally) -> str:

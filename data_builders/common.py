@@ -19,6 +19,7 @@ import numpy as np
 from data_builders.cards import CARD_FILE, REJECTED_FILE, ROWS_FILE, Row, render_card
 from data_builders.working_folder import remove_published_shards
 from onereason.config import check_seed
+from onereason.data.prompt_sets import LANGUAGES
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out, split_temporal
 from onereason.errors import ConfigError, OnereasonError
@@ -35,11 +36,14 @@ __all__ = [
     "Row",
     "TrainingPart",
     "add_engine_arguments",
+    "add_language_argument",
+    "add_theme_argument",
     "build_parser",
     "check_engine_arguments",
     "load_training_part",
     "render_card",
     "run_builder",
+    "shorten",
     "track",
 ]
 
@@ -149,12 +153,53 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs the workers")
 
 
+def add_language_argument(parser: argparse.ArgumentParser) -> None:
+    """`--language`: what corpora are worded in."""
+    parser.add_argument(
+        "--language", default="en", help=f"wording: {' or '.join(LANGUAGES)}, or a folder of prompt sets of your own"
+    )
+
+
+def add_theme_argument(parser: argparse.ArgumentParser) -> None:
+    """`--theme-attribute`: where a builder reads what an item is about."""
+    parser.add_argument(
+        "--theme-attribute",
+        metavar="NAME[:LEVEL]",
+        help="item attribute that names what an item is about (default: category, categories, tag, ...); of a list, "
+        "LEVEL 0 is its widest value, the narrowest is taken otherwise",
+    )
+
+
 def check_engine_arguments(args: argparse.Namespace) -> None:
     for name in ("shard_size", "workers"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
     if args.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError('--engine ray: Ray is not installed; run `pip install "ray[data]"` or use --engine local.')
+
+
+_WIDE = "\u2e80"
+"""Characters from here on are Chinese, Japanese or Korean, or their punctuation."""
+_CLAUSE_ENDS = " \uff0c\u3002\uff01\uff1f\uff1b\uff1a\u3001"
+_LOOSE_ENDS = " .,;:\uff0c\u3002\uff1b\uff1a\u3001"
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """A text on one line without the punctuation that would double a sentence's own, cut where it is long.
+
+    It is cut at a word's end. Chinese, in which words have no ends, is cut at the last end of a clause or space, if
+    that keeps half of what fits, or else anywhere.
+    """
+    line = " ".join(text.split())
+    if len(line) > max_chars:
+        cut = max_chars
+        while cut and line[cut] != " " and line[cut] < _WIDE and line[cut - 1] < _WIDE:
+            cut -= 1
+        if cut and max(line[cut - 1], line[cut]) >= _WIDE:
+            ends = max(line.rfind(end, 0, cut + 1) for end in _CLAUSE_ENDS)
+            cut = ends if 2 * ends >= cut else cut
+        line = line[: cut or max_chars]
+    return line.rstrip(_LOOSE_ENDS)
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:

@@ -32,7 +32,8 @@ def write_drafts(
         plan: finished rows, rejects, and rows that wait for a text.
         teacher: writes all texts at once.
         assign: what it is asked for a pending row.
-        accept: makes the row of each text, or says why it gives none; all at once, so that a judge can be asked at once.
+        accept: makes the row of each text, or says why it gives none; all at once, so that a judge can be asked about
+            many.
     """
     pending = [entry for entry in plan if not isinstance(entry, dict | Reject)]
     drafts = teacher.write([assign(entry) for entry in pending])

@@ -15,7 +15,7 @@ from onereason.errors import OnereasonError
 
 VERBS = {
     "simulate": "write a simulated four-domain world: items, timelines, and the truth behind them",
-    "data": "import interactions and items from public formats or your own tables",
+    "data": "import tables of others, import-rows of training data, inspect a corpus, export it to other trainers",
     "tokenize": "text -> embedding -> RQ-KMeans -> catalog of semantic ids, with a report",
     "extend": "add a format's itemic tokens to a Qwen3 model and tokenizer",
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",

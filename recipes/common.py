@@ -122,6 +122,9 @@ class SelectionConfig:
     """Prompt style, see `onereason.data.prompts`; mode `think` needs `chat`."""
     max_history: int = 50
     """Newest items in the prompt."""
+    language: str = "en"
+    """Wording of the prompt: `en`, `zh`, or a folder of prompt sets. It should be that of the corpora: the finished
+    folder is asked in it, and takes a folder along."""
     patience: int | None = None
     """Stop after so many validations without gain."""
 
@@ -234,7 +237,7 @@ def build_validation(
         folder.vocabulary,
         catalog,
         build_catalog_trie(catalog, folder.vocabulary),
-        RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=selection.prompt),
+        RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=selection.prompt, language=selection.language),
         selection.max_history,
     )
     queries = build_problem(catalog, timelines, split, evaluation, selection.max_history).queries

@@ -21,6 +21,8 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from transformers.utils.logging import disable_progress_bar
 
 from onereason.config import check_seed, load_config, to_dict
+from onereason.data.prompt_sets import language_name, own_prompt_files
+from onereason.data.prompts import RECOMMENDATION_SETS, describe_prompts
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
 from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
@@ -90,6 +92,10 @@ def start_run(
     out = Path(config.out)
     if (out / "model").exists():
         raise StorageError(f"{out / 'model'} exists: this run is finished; choose another `out` or remove the folder.")
+    if selection is not None:
+        describe_prompts(
+            RECOMMENDATION_SETS, selection.language
+        )  # an unknown language is refused before anything loads
     if not sys.stderr.isatty():
         disable_progress_bar()
     checkpoint = latest_checkpoint(out) if config.resume else None
@@ -236,21 +242,27 @@ def finish_run(
         model = merge(fresh.model).to(stored_dtype)
         history = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_runtime" not in entry]
         write_json(Path(config.out) / "log_history.json", history)
+        selection = getattr(config, "selection", None)
+        prompts = own_prompt_files(selection.language) if selection is not None else []
         manifest = build_manifest(
             type(config).__name__.removesuffix("Config").lower(),
             inputs=[
                 Path(config.model) / "model.safetensors",
                 *(Path(config.data.corpora[name]) / "rows.jsonl" for name in mixture.encoded),
+                *prompts,
             ],
             config=to_dict(config),
             seed=config.training.seed,
             counts={"steps": trainer.state.global_step, **count_tokens(mixture)},
         )
-        selection = getattr(config, "selection", None)
-        if selection is not None and selection.data is not None:
-            manifest["prompt"] = {"style": selection.prompt, "max_history": selection.max_history}
-            manifest["validation"] = {selection.metric: trainer.state.best_metric}
+        extra = {}
+        if selection is not None:
+            name = language_name(selection.language)
+            manifest["prompt"] = {"style": selection.prompt, "max_history": selection.max_history, "language": name}
+            extra = {f"{name}/{path.name}": path for path in prompts}
+            if selection.data is not None:
+                manifest["validation"] = {selection.metric: trainer.state.best_metric}
         out = Path(config.out) / "model"
-        save_model_folder(model, fresh.tokenizer, fresh.vocabulary, fresh.catalog, out, manifest)
+        save_model_folder(model, fresh.tokenizer, fresh.vocabulary, fresh.catalog, out, manifest, extra_files=extra)
         print(f"finished: {out}")
     trainer.accelerator.wait_for_everyone()

@@ -32,7 +32,7 @@ ODD = "50% {off} %s {0}"
 
 
 def make_facts(items: Sequence[tuple[str, Mapping[str, Any]]], theme: str | None = "category") -> ItemFacts:
-    """Facts of items given as `(domain, attributes)`; item `n` is `i<n>`, titled `thing <n>`, of codes n // 8, n % 8."""
+    """Facts of items given as `(domain, attributes)`; item `n` is `i<n>`, titled `thing <n>`, codes n // 8, n % 8."""
     format = load_format("onereason", 2, 8)
     names = [f"i{n}" for n in range(len(items))]
     domains = [domain for domain, _ in items]

@@ -21,7 +21,7 @@ LAYERS = [
 ]
 """Rooms from the bottom up. Rooms of one layer do not import each other, save in the lowest and the highest."""
 
-HEAVY = ("torch", "polars", "sklearn", "transformers", "faiss", "matplotlib", "datasets", "scipy")
+HEAVY = ("torch", "polars", "sklearn", "transformers", "faiss", "matplotlib", "datasets", "scipy", "httpx")
 TOP_PACKAGES = ("onereason", "recipes", "data_builders")
 
 

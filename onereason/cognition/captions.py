@@ -118,8 +118,20 @@ _INSIDE_WIDE = re.compile(r"(?<=[(（，。！？、；：])\s+")
 _BRACKETS = [("(", ")"), ("（", "）"), ("[", "]"), ("【", "】"), ("《", "》"), ("“", "”")]
 _EMPTY_BRACKETS = re.compile(rf"[(（\[【《“][\s{_PUNCTUATION}]*[)）\]】》”]")
 _SENTENCE_ENDS = tuple(".!?。！？")
+_SENTENCE_END = re.compile(r"(?<!\b[^\W\d_])\.|[!?。！？]")
+"""Not the full stop of an initial, as in "e.l.f."."""
 _EDGES = f" {_PUNCTUATION}-–—/+&(（\"'"
 _DANGLING = {"a", "an", "the", "of", "for", "with", "and", "or", "in", "on", "at", "by", "to", "from", "is", "are"}
+
+_DETERMINERS = {"a", "an", "the", "this", "that", "these", "those", "its", "his", "her", "their", "your", "my", "our"}
+_LINKS_OF_PHRASES = (
+    "about across after against along among and are around as at before behind below between but by during for from if "
+    "in into is like near nor of on onto or over per plus since so than through to toward towards under until upon via "
+    "when where which while who with within without"
+)
+_FUNCTION_WORDS = _DETERMINERS | set(_LINKS_OF_PHRASES.split())
+"""Words that open a phrase: a text that is cut behind one, or behind a determiner and one word, ends in the middle."""
+_CLAUSE_ENDS = tuple(",;:，；：、")
 
 
 def clean_caption(text: str, price: str | None = None) -> str:
@@ -237,7 +249,7 @@ class CaptionVocabulary:
         """The part of a cleaned caption that codes can hold; empty where nothing is left.
 
         A run of CJK characters stays or goes as a whole, and the first one stays: half a clause says nothing. A caption
-        that is cut ends with a sentence, if that keeps half of it, or else with a word.
+        that is cut ends with a sentence, if that keeps half of it, or else with a phrase (`end_cut`).
 
         Args:
             caption: as `clean_caption` gives it.
@@ -247,7 +259,7 @@ class CaptionVocabulary:
         pieces: list[str] = []
         seen: set[str] = set()
         before = ""
-        used, length, last_end, cut = 0.0, 0, 0, False
+        used, length, last_end, cut, gap, following = 0.0, 0, 0, False, -1, ""
         for found in _TOKEN.finditer(caption):
             token = found[0]
             start, end = found.span()
@@ -258,11 +270,13 @@ class CaptionVocabulary:
                 told = self._bits(words, before, seen)
             before = words[-1] if words and told is not None else ""
             if told is None:  # a rare word, and its clause with it where words have no ends
+                gap = len(pieces)
                 continue
             size = end - start + (start > last_end)
             if used + told > bits or length + size > max_chars:
                 cut = bool(seen) or len(words) > 1
                 if seen:
+                    following = token
                     break
                 if not cut:  # one word that tells more than all codes
                     before = ""
@@ -275,11 +289,7 @@ class CaptionVocabulary:
                 break
             seen.update(words)
             used, length, last_end = used + told, length + size, end
-        text = tidy("".join(pieces))
-        if cut:
-            ending = max(map(text.rfind, _SENTENCE_ENDS)) + 1
-            text = text[:ending] if 2 * ending >= len(text) else text
-        return text
+        return _end_pieces(pieces, following, gap) if cut else tidy("".join(pieces))
 
     def _bits(self, words: Sequence[str], before: str, seen: Set[str]) -> float | None:
         """Bits of words in a row, None where one of them is rare."""
@@ -292,6 +302,51 @@ class CaptionVocabulary:
                 total += self.pair_bits.get((before, word), bits)
             before = word
         return total
+
+
+def _end_pieces(pieces: Sequence[str], following: str, gap: int) -> str:
+    """The text of pieces that were cut.
+
+    Args:
+        pieces: words, punctuation and spaces.
+        following: what came next, "" where a piece itself was cut.
+        gap: number of pieces before the last word that was left out, -1 for none.
+    """
+    kept = len(pieces)
+    while kept and (pieces[kept - 1] == " " or pieces[kept - 1].lower() in _FUNCTION_WORDS):
+        kept -= 1
+    if 0 < kept < len(pieces):
+        following = next(piece for piece in pieces[kept:] if piece != " ")
+        pieces = pieces[:kept]
+    text = tidy("".join(pieces))
+    ending = max((found.end() for found in _SENTENCE_END.finditer(text)), default=0)
+    if 2 * ending >= len(text):
+        return text[:ending]
+    inside = all(piece[:1].isalnum() and not _IS_HAN.match(piece) for piece in (pieces[-1], following))
+    return end_cut(text, gap != len(pieces) and (not inside or following.lower() in _FUNCTION_WORDS))
+
+
+def end_cut(text: str, whole_phrase: bool) -> str:
+    """The end of a text that is cut behind a word, moved back to where a phrase ends.
+
+    Where a phrase was cut in two, it goes back to the last end of a clause, if that keeps two thirds of the text; or
+    else a determiner and the one word behind it go ("in a detailed", of "in a detailed way"). Then determiners,
+    prepositions and conjunctions at the end go. A text of which nothing would be left stays.
+
+    Args:
+        text: without outer space or punctuation at its end.
+        whole_phrase: whether a phrase ends here: punctuation, a preposition or a conjunction is what follows.
+    """
+    if not whole_phrase:
+        clause = max(map(text.rfind, _CLAUSE_ENDS))
+        if 3 * clause >= 2 * len(text):
+            return tidy(text[:clause])
+    words = text.split()
+    if not whole_phrase and len(words) > 2 and words[-2].lower() in _DETERMINERS:
+        del words[-2:]
+    while words and words[-1].lower() in _FUNCTION_WORDS:
+        words.pop()
+    return tidy(" ".join(words)) or text
 
 
 def build_vocabulary(captions: Iterable[str], min_items: int = MIN_ITEMS) -> CaptionVocabulary:

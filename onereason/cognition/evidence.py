@@ -1,8 +1,8 @@
 """Evidence of a recommendation trace: persona, candidate interests, and how one of them leads to the next item.
 
 Gathered by a walk that stands before the target, in the order of the trace's stages: persona abstraction, interest
-expansion, transition inference (OneReason, Eq. 3-5). The target decides which candidate is chosen and nothing else;
-it adds no candidate and no evidence.
+expansion, transition inference (OneReason, Eq. 3-5). The target adds no candidate and no evidence. By hindsight it decides
+which candidate is concluded; by belief it does not, and a trace is what could have been thought before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from onereason.cognition.knowledge import Knowledge
 from onereason.cognition.walk import Walk
 
 Kind = Literal["live", "seen", "lead"]
+CONCLUSIONS = ("hindsight", "belief")
 CONFLICT_SHARE = 0.6
 """A second value of the persona's trait with so much of the first one's count is a conflict, as on a shared device."""
 
@@ -74,7 +75,12 @@ class Evidence:
 
 
 def gather_evidence(
-    knowledge: Knowledge, walk: Walk, target: int, num_candidates: int = 3, max_cited: int = 3
+    knowledge: Knowledge,
+    walk: Walk,
+    target: int,
+    num_candidates: int = 3,
+    max_cited: int = 3,
+    conclusion: str = "hindsight",
 ) -> Evidence | str:
     """The evidence for a target, or the reason why there is none.
 
@@ -82,11 +88,13 @@ def gather_evidence(
         walk: stands before the target; it has read at least one item.
         target: item index of the next item.
         num_candidates: interests that the trace weighs (the report finds 1, 3, 5 better than 10, 20).
-        max_cited: newest items cited for an interest. Items under the target's sid are never cited.
+        max_cited: newest items cited for an interest, one a pattern. Those under the target's sid are never cited.
+        conclusion: `hindsight` concludes the candidate that is the target's interest; `belief` the one that is most
+            likely before the target is known, be it right or wrong.
 
     Returns:
         Evidence, or `target_without_theme`, `no_known_interest` (the history has no themes), `no_bridge` (none of the
-        candidates is the target's interest: nothing in the history speaks for it).
+        candidates is the target's interest: nothing in the history speaks for it; only where hindsight concludes).
     """
     interest = knowledge.interest_of[target]
     if interest < 0:
@@ -95,7 +103,7 @@ def gather_evidence(
     if live < 0:
         return "no_known_interest"
     found = knowledge.candidates(walk, num_candidates)
-    chosen = next((i for i, (z, _) in enumerate(found) if z == interest), -1)
+    chosen = 0 if conclusion == "belief" else next((i for i, (z, _) in enumerate(found) if z == interest), -1)
     if chosen < 0:
         return "no_bridge"
     patterns, hidden = knowledge.facts.patterns, knowledge.facts.patterns[target]
@@ -103,8 +111,7 @@ def gather_evidence(
     for z, belief in found:
         places = walk.places.get(z, ())
         kind: Kind = "live" if z == live else "seen" if places else "lead"
-        cited = [p for p in places if patterns[walk.items[p]] != hidden][-max_cited:]
-        candidates.append(Candidate(z, kind, cited, belief))
+        candidates.append(Candidate(z, kind, _newest(places, walk.items, patterns, hidden, max_cited), belief))
     traits, conflict = _traits(knowledge, walk)
     return Evidence(
         traits,
@@ -118,6 +125,23 @@ def gather_evidence(
         knowledge.facts.domains[target],
         len(walk.items),
     )
+
+
+def _newest(
+    places: Sequence[int], items: Sequence[int], patterns: Sequence[str], hidden: str, number: int
+) -> list[int]:
+    """The newest of `places` whose items bear different patterns, at most `number`, oldest first."""
+    found: list[int] = []
+    seen = {hidden}
+    for place in reversed(places):
+        pattern = patterns[items[place]]
+        if pattern not in seen:
+            seen.add(pattern)
+            found.append(place)
+            if len(found) == number:
+                break
+    found.reverse()
+    return found
 
 
 def _traits(knowledge: Knowledge, walk: Walk, most: int = 2) -> tuple[list[Trait], str]:

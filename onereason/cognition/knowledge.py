@@ -152,7 +152,7 @@ def _follow(
     found = []
     config = knowledge.config
     stays, seen = ([0] * (config.window + 1) for _ in range(2))
-    step = max(1, len(histories) // config.max_fit_users)
+    step = max(1, -(-len(histories) // config.max_fit_users))
     for user, history in enumerate(histories[::step]):
         walk = knowledge.walk()
         for item in history.tolist():

@@ -42,7 +42,8 @@ def _fold(character: str) -> str:
     return _CJK.sub(r" \g<0> ", kept)
 
 
-_ASCII = {code: _fold(chr(code)) or None for code in range(128)}  # None deletes, and keeps the fast path
+_ASCII = bytes(ord(_fold(chr(code)) or " ") for code in range(128)) + bytes(128)
+_ASCII_DROPPED = bytes(code for code in range(128) if not _fold(chr(code)))
 _FOLD = _Fold()
 
 
@@ -55,13 +56,19 @@ class Normalised:
         squeezed: all of them without spaces.
     """
 
-    __slots__ = ("_word_set", "spaced", "squeezed", "words")
+    __slots__ = ("_squeezed", "_word_set", "spaced", "words")
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
         self.spaced = f" {' '.join(words)} " if words else " "
-        self.squeezed = "".join(words)
+        self._squeezed: str | None = None
         self._word_set: frozenset[str] | None = None
+
+    @property
+    def squeezed(self) -> str:
+        if self._squeezed is None:
+            self._squeezed = "".join(self.words)
+        return self._squeezed
 
     @property
     def word_set(self) -> frozenset[str]:
@@ -74,7 +81,7 @@ class Normalised:
 def normalise(text: str) -> Normalised:
     """The words of a text; the last ones are kept, because several checks ask for the words of one trace."""
     if text.isascii():
-        return Normalised(text.lower().translate(_ASCII).split())
+        return Normalised(text.encode("ascii").translate(_ASCII, _ASCII_DROPPED).decode("ascii").split())
     return Normalised("".join(map(_FOLD.__getitem__, text)).split())
 
 

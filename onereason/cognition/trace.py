@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from onereason.cognition.evidence import Candidate, Evidence
 from onereason.cognition.knowledge import Knowledge
 from onereason.data.prompt_sets import PromptSet, load_prompt_set
-from onereason.data.prompts import Message, domain_noun
+from onereason.data.prompts import Message, attribute_noun, domain_noun
 from onereason.errors import ConfigError
 
 DETAILS = ("brief", "full")
@@ -51,11 +51,14 @@ class TraceWriter:
         if detail not in DETAILS:
             raise ConfigError(f"trace detail {detail!r} is not known; use {' or '.join(DETAILS)}.")
         self.knowledge = knowledge
+        self.language = language
         self.prompts: PromptSet = load_prompt_set("trace", language)
         self.headings = load_headings(language)
         texts = {k.removeprefix(f"{detail}."): v for k, v in self.prompts.texts.items() if k.startswith(f"{detail}.")}
         self._texts = texts
-        self._join, self._and = self.prompts.text("word.join"), self.prompts.text("word.and")
+        self._stage, self._in_a_row = self.prompts.text("word.stage"), self.prompts.text("word.in_a_row")
+        self._join, self._also = self.prompts.text("word.join"), self.prompts.text("word.also")
+        self._end = self.prompts.text("word.end")
         kinds = dict.fromkeys(knowledge.facts.domains)
         self._nouns = {d: (domain_noun(d, language=language), domain_noun(d, True, language=language)) for d in kinds}
 
@@ -67,16 +70,10 @@ class TraceWriter:
             items: the history's item indices, which the cited positions refer to.
             turn: deals out the wordings; they go round.
         """
-        stages = zip(
-            self.headings,
-            (
-                f" {self._persona(evidence, turn)}",
-                "".join(f"\n{self._interest(evidence, i, items, turn)}" for i in range(len(evidence.candidates))),
-                f" {self._transition(evidence, turn)}",
-            ),
-            strict=True,
-        )
-        return "\n".join([heading + text for heading, text in stages])
+        persona = self._stage.format(heading=self.headings.persona, text=self._persona(evidence, turn))
+        transition = self._stage.format(heading=self.headings.transition, text=self._transition(evidence, turn))
+        interests = [self._interest(evidence, place, items, turn) for place in range(len(evidence.candidates))]
+        return "\n".join([persona, self.headings.interests, *interests, transition])
 
     def _text(self, key: str, turn: int) -> str:
         variants = self._texts[key]
@@ -85,7 +82,10 @@ class TraceWriter:
     def _persona(self, evidence: Evidence, turn: int) -> str:
         said = [
             self._text("persona.trait", turn + place).format(
-                value=trait.value, attribute=_words(trait.attribute), count=trait.count, total=evidence.num_items
+                value=trait.value,
+                attribute=attribute_noun(trait.attribute, self.language),
+                count=trait.count,
+                total=evidence.num_items,
             )
             for place, trait in enumerate(evidence.traits)
         ]
@@ -93,7 +93,7 @@ class TraceWriter:
             said.append(self._text("persona.conflict", turn).format(value=evidence.conflict))
         if evidence.habit:
             said.append(self._text("persona.habit", turn).format(nouns=self._nouns[evidence.habit][1]))
-        return "; ".join(said or [self._text("persona.none", turn)]) + "."
+        return self._also.join(said or [self._text("persona.none", turn)]) + self._end
 
     def _interest(self, evidence: Evidence, place: int, items: Sequence[int], turn: int) -> str:
         candidate = evidence.candidates[place]
@@ -117,10 +117,12 @@ class TraceWriter:
             who=self._who(evidence, turn),
         )
         theme = self.knowledge.interests.themes.get((chosen.interest, evidence.domain), name)
-        if theme == name:
+        # among several domains the sentence always stands, so that a reader learns one rule
+        if theme == name and len(self._nouns) < 2:
             return text
         noun, nouns = self._nouns[evidence.domain]
-        return f"{text} {self._text('transition.domain', turn).format(noun=noun, nouns=nouns, theme=theme)}"
+        shown = self._text("transition.domain", turn).format(noun=noun, nouns=nouns, theme=theme)
+        return self._in_a_row.format(first=text, second=shown)
 
     @staticmethod
     def _bridge(evidence: Evidence, chosen: Candidate) -> str:
@@ -134,12 +136,9 @@ class TraceWriter:
         first = self.knowledge.persona_trait
         for trait in evidence.traits[:1]:
             if trait.attribute == first:
-                return self._text("transition.who", turn).format(value=trait.value, attribute=_words(trait.attribute))
+                attribute = attribute_noun(trait.attribute, self.language)
+                return self._text("transition.who", turn).format(value=trait.value, attribute=attribute)
         return self._text("transition.everyone", turn)
-
-
-def _words(attribute: str) -> str:
-    return attribute.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-history", type=int, metavar="N", help="newest items shown (default: the model folder's, or 50)"
     )
+    parser.add_argument(
+        "--language",
+        help="wording of the prompt: en, zh, or a folder of prompt sets (default: the model folder's, or en)",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)")
     parser.add_argument(
@@ -128,6 +132,8 @@ def check_model_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
+    from onereason.data.prompt_sets import own_prompt_files
+    from onereason.data.prompts import RECOMMENDATION_SETS, describe_prompts
     from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE, load_dataset
     from onereason.data.timelines import build_timelines
     from onereason.decoding.recommender import load_recommender
@@ -174,7 +180,7 @@ def run(args: argparse.Namespace) -> int | None:
     signal = _read_signal(interactions, args.weight_signal, args.data)
     split = make_split(timelines, args.split_method, args.validation_start, args.test_start)
     choose_examples(split, config.split, config.max_users, config.seed)
-    how = _resolve_prompts(args, config)
+    how, language = _resolve_prompts(args, config)
 
     files = [args.model / name for name in (ITEMIC_FILE, CATALOG_TABLE)]
     files += [args.data / name for name in (ITEMS_FILE, INTERACTIONS_FILE)]
@@ -192,13 +198,15 @@ def run(args: argparse.Namespace) -> int | None:
                     f"{', '.join(different)}; rescore with the same arguments, or evaluate again."
                 )
         first = stored[modes[0]]
-        how = {key: first[key] for key in how}
+        how = {key: first.get(key) for key in (*how, "prompt_version")}
         hashes = {key.removeprefix(HASH): value for key, value in first.items() if key.startswith(HASH)}
         problem = build_problem(catalog, timelines, split, config, how["max_history"], signal)
         results: dict | None = score_candidates(problem, catalog, vocabulary, config, paths.candidates)
     else:
+        how["prompt_version"] = describe_prompts(RECOMMENDATION_SETS, language)
         weights = sorted(p for p in args.model.iterdir() if p.suffix in (".safetensors", ".bin"))
         prompt_files = [args.model / n for n in ("config.json", "tokenizer.json", "chat_template.jinja")]
+        prompt_files += [path for path in own_prompt_files(language) if path.stem in RECOMMENDATION_SETS]
         hashed = _hashes([*weights, *files, *(path for path in prompt_files if path.is_file())])
         records = {mode: config.record(mode) | asked | how | hashed for mode in modes}
         hashes = {key.removeprefix(HASH): value for key, value in hashed.items()}
@@ -215,6 +223,7 @@ def run(args: argparse.Namespace) -> int | None:
             args.model,
             style=how["prompt"],
             max_history=how["max_history"],
+            language=language,
             device=local_device(args.device),
             dtype=how["dtype"],
         )
@@ -234,13 +243,19 @@ def run(args: argparse.Namespace) -> int | None:
     return None
 
 
-def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict[str, Any]:
-    """How prompts are written and numbers computed: style, history, type.
+def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> tuple[dict[str, Any], str]:
+    """How prompts are written and numbers computed: style, history, language, type; and where the language's words are.
 
     Raises:
         ConfigError, ModelError: thinking where the prompts or the tokenizer have no think block.
     """
-    from onereason.decoding.recommender import DEFAULT_MAX_HISTORY, DEFAULT_STYLE, read_prompt_settings
+    from onereason.data.prompt_sets import language_name
+    from onereason.decoding.recommender import (
+        DEFAULT_LANGUAGE,
+        DEFAULT_MAX_HISTORY,
+        DEFAULT_STYLE,
+        read_prompt_settings,
+    )
     from onereason.decoding.think import load_think_ids
     from onereason.errors import ConfigError
     from onereason.io import read_json
@@ -250,6 +265,7 @@ def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict
     recorded = read_prompt_settings(args.model)
     style = args.prompt or recorded.get("style", DEFAULT_STYLE)
     max_history = args.max_history or recorded.get("max_history", DEFAULT_MAX_HISTORY)
+    language = args.language or recorded.get("language", DEFAULT_LANGUAGE)
     dtype = args.dtype or "float32"
     if dtype == "auto":
         dtype = "bfloat16" if has_fast_bfloat16() else "float32"
@@ -268,7 +284,8 @@ def _resolve_prompts(args: argparse.Namespace, config: EvaluationConfig) -> dict
                 f"--think-budget {args.think_budget} exceeds the model's max_position_embeddings ({limit}), prompt and "
                 "answer not counted; lower it."
             )
-    return {"prompt": style, "max_history": max_history, "dtype": dtype}
+    how = {"prompt": style, "max_history": max_history, "language": language_name(language), "dtype": dtype}
+    return how, language
 
 
 def _hashes(files: list[Path]) -> dict[str, str]:

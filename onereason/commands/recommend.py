@@ -65,7 +65,12 @@ def run(args: argparse.Namespace) -> int | None:
             f"--domain {args.domain} cannot be asked for: format {catalog.format.name!r} does not tell domains apart."
         )
     recommender = load_recommender(
-        args.model, style=args.prompt, max_history=args.max_history, device=args.device, dtype=args.dtype or "float32"
+        args.model,
+        style=args.prompt,
+        max_history=args.max_history,
+        language=args.language,
+        device=args.device,
+        dtype=args.dtype or "float32",
     )
     seen = build_filter(recommender.trie, deny=[history]) if args.exclude_seen else None
     if seen is not None and not seen.count_allowed([recommender.trie.root_of(domain)])[0]:

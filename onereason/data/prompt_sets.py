@@ -52,7 +52,23 @@ class PromptSet:
 
     def describe(self) -> str:
         """What a manifest records, e.g. `derivation/en/1`."""
-        return f"{self.name}/{Path(self.language).name}/{self.version}"
+        return f"{self.name}/{language_name(self.language)}/{self.version}"
+
+
+def language_name(language: str) -> str:
+    """What manifests and model folders call a language: `en`, `zh`, or the name of a folder of one's own.
+
+    A folder that is called as a language of the package gets another name: it holds another wording.
+    """
+    if language in LANGUAGES:
+        return language
+    name = Path(language).resolve().name
+    return f"{name}_own" if name in LANGUAGES else name
+
+
+def own_prompt_files(language: str) -> list[Path]:
+    """The prompt sets of a folder of one's own; none for a language of the package."""
+    return [] if language in LANGUAGES else sorted(Path(language).glob("*.yaml"))
 
 
 @cache

@@ -32,8 +32,8 @@ MODES: tuple[str, ...] = ("no_think", "think")
 SWITCHES = {"think": " /think", "no_think": " /no_think"}
 """What closes the user turn: the switch between thinking and answering at once."""
 
-PROMPT_SETS = ("domains", "recommendation", "perception", "persona")
-"""The sets that this module reads."""
+RECOMMENDATION_SETS = ("domains", "recommendation")
+"""The prompt sets that a recommendation is asked with."""
 
 PERSONA_KINDS: tuple[tuple[str, Literal["domain", "recency"]], ...] = (
     ("portrait", "domain"),
@@ -99,7 +99,7 @@ def attribute_noun(attribute: str, language: str = "en") -> str:
     return prompts.text(key) if key in prompts.texts else attribute.replace("_", " ")
 
 
-def describe_prompts(names: Sequence[str] = PROMPT_SETS, language: str = "en") -> str:
+def describe_prompts(names: Sequence[str], language: str = "en") -> str:
     """What a manifest records of the sets a corpus is written with, e.g. `recommendation/en/1, perception/en/1`."""
     return ", ".join(load_prompt_set(name, language).describe() for name in names)
 
@@ -161,14 +161,6 @@ def _asked_noun(domain: str, format: ItemicFormat, language: str) -> str:
     """What an item of the domain is called where the format's tokens tell domains apart, else "item"."""
     format.marker(domain)
     return domain_noun(ANY_DOMAIN if ANY_DOMAIN in format.domains else domain, language=language)
-
-
-# The first English wording.
-RECOMMENDATION_SYSTEM = load_prompt_set("recommendation").text("system")
-CAPTION_SYSTEM = load_prompt_set("perception").text("caption.system")
-PERSONA_TEMPLATES = persona_templates()
-RECENCY_NAMES = recency_names()
-PROMPT_VERSION = describe_prompts()
 
 
 class RecommendationPrompt:

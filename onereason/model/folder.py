@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -175,10 +176,12 @@ def save_model_folder(
     out: str | Path,
     manifest: Mapping[str, Any],
     overwrite: bool = False,
+    extra_files: Mapping[str, Path] | None = None,
 ) -> None:
     """Writes a complete model folder atomically. Equal inputs give equal bytes.
 
     `model` is a plain transformers model: split rows and adapters are merged first (`onereason.model.warmup`).
+    `extra_files` are copied into the folder: place in it -> file, e.g. the prompt sets that it is asked with.
 
     Raises:
         ModelError: tokenizer, vocabulary and model rows do not belong together, or the model is still split.
@@ -202,6 +205,9 @@ def save_model_folder(
         if catalog is not None:
             catalog.write_into(temporary)
             save_catalog_trie(temporary, catalog, vocabulary)
+        for place, source in (extra_files or {}).items():
+            (temporary / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, temporary / place)
         write_json(temporary / MANIFEST_NAME, dict(manifest))
         # safetensors writes for its owner only; a model folder is read by others as its other files are.
         (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)

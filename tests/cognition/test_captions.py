@@ -17,10 +17,12 @@ from onereason.cognition.captions import (
     build_vocabulary,
     clean_caption,
     code_bits,
+    end_cut,
     split_runs,
     tidy,
 )
 from onereason.itemic.format import load_format
+from tests.cognition_worlds import simulated
 
 # -- cleaning -------------------------------------------------------------------------------------------------------
 
@@ -148,6 +150,71 @@ def test_a_cut_caption_ends_with_a_sentence_that_keeps_half_of_it():
     assert vocabulary.coarsen("Tea. Green red cup pot", 4) == "Tea. Green red cup"
     assert vocabulary.coarsen("Red tea green cup pot", 9, max_chars=9) == "Red tea"
     assert vocabulary.coarsen("Red tea green cup pot", 9, max_chars=13) == "Red tea green"
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "ended"),
+    [
+        # a phrase was cut in two
+        ("This clip shows skincare in a detailed", False, "This clip shows skincare"),
+        ("The host shows the red", False, "The host shows"),
+        ("A brush for your face", False, "A brush"),
+        ("Red tea, green cup, blue", False, "Red tea, green cup"),  # a clause ends behind 18 of 24 characters
+        ("Red tea, green cup", False, "Red tea, green cup"),  # behind 7 of 18
+        ("Red tea", False, "Red tea"),
+        ("The red", False, "The red"),  # nothing would be left
+        ("In a red", False, "In a red"),
+        # one was not
+        ("This clip shows skincare in a way", True, "This clip shows skincare in a way"),
+        ("Red tea, green cup, blue", True, "Red tea, green cup, blue"),
+        # function words never end a text
+        ("Join a broadcast about", True, "Join a broadcast"),
+        ("Red tea, and with the", True, "Red tea"),
+        ("About the", True, "About the"),
+    ],
+)
+def test_a_cut_text_ends_with_a_phrase(text, whole, ended):
+    assert end_cut(text, whole) == ended
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "coarse"),
+    [
+        # every new word tells one bit, so the first `words` words are kept
+        ("This clip shows tea in a red way. Cup.", 7, "This clip shows tea"),
+        ("This clip shows tea in a red way. Cup.", 8, "This clip shows tea in a red way."),
+        ("This clip shows tea in a red of gold", 7, "This clip shows tea in a red"),  # what follows opens a phrase
+        ("This clip shows tea in a red, gold", 7, "This clip shows tea in a red"),
+        ("Join a red clip about tea", 5, "Join a red clip"),
+        ("Tea, red. About gold cups", 3, "Tea, red."),  # without the word, a sentence ends
+        ("Red tea, gold and blue cups", 4, "Red tea, gold"),
+        ("Red tea, gold cups and", 3, "Red tea, gold"),
+        ("Red gold tea and blue cups, pots", 6, "Red gold tea and blue cups"),
+        ("Red gold tea cups, blue pots", 5, "Red gold tea cups"),  # 17 of 23 characters
+        ("Tea in a red RARE of gold", 5, "Tea"),  # the noun of the phrase is left out
+        ("e.l.f. red tea cups", 5, "e.l.f. red tea"),  # initials end no sentence
+        ("Like the red", 2, "Like"),  # something is left
+        ("红茶 in a red way", 4, "红茶"),
+    ],
+)
+def test_a_cut_caption_does_not_end_within_a_phrase(caption, words, coarse):
+    vocabulary = CaptionVocabulary({word: 1.0 for run in split_runs(caption) for word in run if word != "rare"}, {})
+    assert vocabulary.coarsen(caption, words) == coarse
+
+
+def test_captions_of_the_simulated_world_end_with_a_phrase():
+    captions = [clean_caption(caption) for caption in simulated().facts.captions]
+    vocabulary = build_vocabulary(captions)
+    for bits in (10, 15, 18, 24, 30, 39):
+        for caption in captions:
+            coarse = vocabulary.coarsen(caption, bits)
+            rest = caption[len(coarse) :]
+            assert caption.startswith(coarse) and coarse
+            *_, before, last = ["", *coarse.lower().rstrip(".").split()]
+            assert last not in {"a", "the", "in", "of", "and", "with", "about", "for", "from", "on", "to"}, coarse
+            # behind an article stands no lone adjective: what it belongs to would have followed
+            alone = before in {"a", "the"} and rest[:1] == " " and rest.split()[0] not in {"and", "of", "with", "for"}
+            assert not alone, (coarse, rest)
 
 
 def test_chinese_is_kept_by_the_clause():

@@ -10,7 +10,6 @@ import pytest
 from onereason.data.chat import encode_row
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.prompts import (
-    RECOMMENDATION_SYSTEM,
     PersonaTemplate,
     RecommendationPrompt,
     add_switch,
@@ -51,7 +50,8 @@ def test_spliced_ids_equal_the_tokenised_text(any_words, style, mode, n, languag
 def test_rendered_prompt(words):
     prompt = RecommendationPrompt(words.tokenizer, words.vocabulary)
     pattern = "<|video_begin|><s_a_1><s_b_2>"
-    opening = f"<|im_start|>system\n{RECOMMENDATION_SYSTEM}<|im_end|>\n<|im_start|>user\n"
+    system = load_prompt_set("recommendation").text("system")
+    opening = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     question = f"The user's history in chronological order:\n{pattern}\nWhich live stream comes next? /no_think"
     answer = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert prompt.render(pattern, "living") == opening + question + answer

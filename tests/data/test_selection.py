@@ -203,9 +203,10 @@ def test_rows_that_are_out_are_not_drawn():
 def test_shares_of_tokens_are_missed_by_less_than_a_row():
     rng = np.random.default_rng(0)
     rows = table([0] * 400 + [1] * 400, rng.random(800) < 0.5, rng.integers(0, 3, 800), rng.integers(2, 90, 800))
-    chosen = draw(rows, [3, 1], 8000)
-    tokens = np.bincount(rows.corpus[chosen], rows.size[chosen])
-    assert 6000 - 90 < tokens[0] <= 6000 and 2000 - 90 < tokens[1] <= 2000
+    for seed in range(20):
+        chosen = draw(rows, [3, 1], 8000, seed)
+        tokens = np.bincount(rows.corpus[chosen], rows.size[chosen])
+        assert 6000 - 90 < tokens[0] <= 6000 and 2000 - 90 < tokens[1] <= 2000
     stratum = rows.domain * 2 + rows.thinks
     own = rows.corpus == 0
     whole = np.bincount(stratum[own], rows.size[own]) / rows.size[own].sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_builders.build_captions import main
 from onereason.data.chat import check_row
-from onereason.data.prompts import CAPTION_SYSTEM
+from onereason.data.prompt_sets import load_prompt_set
 from onereason.io import read_json, read_jsonl
 
 
@@ -18,7 +18,7 @@ def test_corpus(world, tmp_path):
         "loss": "assistant",
         "mode": "no_think",
         "messages": [
-            {"role": "system", "content": CAPTION_SYSTEM},
+            {"role": "system", "content": load_prompt_set("perception").text("caption.system")},
             {"role": "user", "content": f"Describe this product: {world.patterns[1]} /no_think"},
             {"role": "assistant", "content": "thing number 1."},
         ],

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_builders.build_instructions import InstructionSource, instruction_row, load_stock, main, short_name
+from data_builders.build_instructions import InstructionSource, instruction_row, load_stock, main
 from onereason.cognition.instructions import (
     GROUPS,
     Exercise,
@@ -151,7 +151,7 @@ def test_every_answer_is_right(world_of_format, language, tmp_path):
     manifest = read_json(tmp_path / "out/manifest.json")
     assert set(manifest["config"]["kinds_left_out"]) == left_out
     assert manifest["config"]["kinds"] == len(ALL_KINDS) - len(left_out)
-    assert manifest["config"]["prompts"] == f"instruction/{language}/1"
+    assert manifest["config"]["prompt_version"] == f"instruction/{language}/1"
     assert len(rows) + sum(manifest["rejected"].values()) == 960 and len(rows) > 940
 
 
@@ -311,12 +311,6 @@ def test_dates_by_hand():
         ]
         assert made.steps == [*comparisons, f"Places that fit: {fitting}."]
     assert seen == {f"2024-01-0{n}" for n in range(1, 5)}
-
-
-def test_names_are_one_short_line():
-    assert short_name("A  pie.\nWith apples. ") == "A pie. With apples"
-    assert short_name("one two three", 9) == "one two"
-    assert short_name("onetwothree", 4) == "onet"
 
 
 # -- which units make what --------------------------------------------------------------------------------------------

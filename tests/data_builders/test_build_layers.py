@@ -15,7 +15,7 @@ import pytest
 
 from data_builders.build_layers import gsm8k_row, main, mix
 from data_builders.layer_sources import load_episodes
-from onereason.data.prompts import CAPTION_SYSTEM
+from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.schema import INTERACTION_SCHEMA, ITEM_SCHEMA, Dataset, save_dataset
 from onereason.data.simulate import WorldConfig, simulate_world, write_world
 from onereason.evaluation.layers.generation import Generation
@@ -71,7 +71,7 @@ def test_captions_and_grounding(simulated):
     item = simulated.catalog.item_ids[0]
     pattern = simulated.catalog.render(0)
     assert caption["messages"] == [
-        {"role": "system", "content": CAPTION_SYSTEM},
+        {"role": "system", "content": load_prompt_set("perception").text("caption.system")},
         {"role": "user", "content": f"Describe this advertisement: {pattern}"},
     ]
     assert (caption["id"], caption["reference"]) == (f"caption:{item}", {"caption": simulated.catalog.captions[0]})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from data_builders.build_persona import main, persona_row, shorten
+from data_builders.build_persona import main, persona_row
 from data_builders.common import ItemTexts
 from onereason.data.chat import check_row
-from onereason.data.prompts import PERSONA_TEMPLATES
+from onereason.data.prompts import persona_templates
 from onereason.io import read_json, read_jsonl
 
 
@@ -54,7 +54,7 @@ def test_grouped_by_recency(world):
     assert persona_row("u", [4], items_of(world), template=3)["text"].split("\n")[1] == "Recently the user chose:"
 
 
-@pytest.mark.parametrize("template", range(len(PERSONA_TEMPLATES)))
+@pytest.mark.parametrize("template", range(len(persona_templates())))
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 def test_every_item_stands_once_beside_its_caption(world, template, length):
     items, history = items_of(world), [7, 0, 4, 9, 5][:length]
@@ -63,13 +63,6 @@ def test_every_item_stands_once_beside_its_caption(world, template, length):
         found = [line for line in lines if items.patterns[item] in line]
         assert len(found) == 1 and items.captions[item] in found[0]
     assert sum("<s_a_" in line for line in lines) == length
-
-
-def test_captions_are_one_line_and_end_at_a_word():
-    assert shorten("A pie.\nWith  apples. ", 100) == "A pie. With apples"
-    assert shorten("one two three", 9) == "one two"
-    assert shorten("one two three", 7) == "one two"
-    assert shorten("onetwothree", 4) == "onet"
 
 
 def test_corpus(world, tmp_path):
@@ -82,7 +75,7 @@ def test_corpus(world, tmp_path):
         shown = {i for i, pattern in enumerate(world.patterns) if pattern in row["text"]}
         assert shown == known[row["id"].partition(":")[0]]
     openings = {row["text"].partition("\n")[0] for row in rows if row["id"].startswith("ann")}
-    assert openings == {template.opening for template in PERSONA_TEMPLATES}
+    assert openings == {template.opening for template in persona_templates()}
     assert read_json(tmp_path / "out/manifest.json")["counts"]["rows"] == 20
 
 

@@ -82,7 +82,7 @@ def test_corpus(shop, tmp_path, language):
         free_loss = "next_items" if row["id"].startswith("user:chain") else "all"
         assert row["loss"] == ("assistant" if "messages" in row else free_loss)
     config = read_json(tmp_path / "out/manifest.json")["config"]
-    assert config["prompts"] == f"pretraining/{language}/1"
+    assert config["prompt_version"] == f"domains/{language}/1, pretraining/{language}/1"
     if language == "zh":  # the wording is Chinese; captions and categories are the dataset's
         assert sum(any("\u4e00" <= c <= "\u9fff" for c in json.dumps(row, ensure_ascii=False)) for row in rows) == len(
             rows
@@ -172,7 +172,7 @@ def test_other_formats(shop, tmp_path, preset):
         (["--balance-share", "0.5"], "--balance FILE and --balance-share belong together"),
         (["--balance", "nowhere", "--balance-share", "0.5"], "--balance nowhere: expected a JSON-lines file"),
         (["--balance-share", "1"], "--balance-share must be at least 0 and below 1"),
-        (["--language", "xx"], "prompt set 'pretraining' for language 'xx' not found"),
+        (["--language", "xx"], "prompt set 'domains' for language 'xx' not found"),
     ],
 )
 def test_mistakes(shop, tmp_path, capsys, options, message):

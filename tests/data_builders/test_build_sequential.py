@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_builders.build_sequential import main, perturb, random_cuts, sequential_row, windows
 from data_builders.common import ItemTexts
 from onereason.data.chat import check_row
-from onereason.data.prompts import RECOMMENDATION_SYSTEM
+from onereason.data.prompt_sets import load_prompt_set
 from onereason.io import read_json, read_jsonl
 
 
@@ -35,7 +35,7 @@ def test_row_of_each_style(world):
         "loss": "next_items",
         "mode": "no_think",
         "messages": [
-            {"role": "system", "content": RECOMMENDATION_SYSTEM},
+            {"role": "system", "content": load_prompt_set("recommendation").text("system")},
             {"role": "user", "content": question},
             {"role": "assistant", "content": p[3]},
         ],

@@ -195,7 +195,7 @@ def test_the_checkpoint_is_chosen_on_validation_users(world: Path, tmp_path: Pat
     assert len(found) == 4
     manifest = json.loads((out / "model" / "manifest.json").read_text())
     assert manifest["validation"] == {"recall_at_10": max(found)}
-    assert manifest["prompt"] == {"style": "plain", "max_history": 50}
+    assert manifest["prompt"] == {"style": "plain", "max_history": 50, "language": "en"}
     # The finished model is the best checkpoint, not the last one.
     best = found.index(max(found)) + 1
     from safetensors.torch import load_file as load

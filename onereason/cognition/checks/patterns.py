@@ -30,9 +30,10 @@ class PatternReader:
         begin = f"(?:{'|'.join(map(re.escape, begins))})" if begins else ""
         end = f"(?:{'|'.join(map(re.escape, ends))})" if ends and format.render_end else ""
         token = re.escape(format.code_token)
-        code = token.replace(r"\{code\}", "(0|[1-9][0-9]*)")
-        codes = "".join(code.replace(r"\{level\}", level_letter(level)) for level in range(format.num_levels))
-        self.whole = re.compile(begin + codes + end + self.number_end)
+        codes = "".join(token.replace(r"\{level\}", level_letter(level)) for level in range(format.num_levels))
+        whole = begin + codes + end + self.number_end
+        self.whole = re.compile(whole.replace(r"\{code\}", "(0|[1-9][0-9]*)"))
+        self._cut = re.compile("(" + whole.replace(r"\{code\}", "(?:0|[1-9][0-9]*)") + ")")
         markers = map(re.escape, sorted(format.marker_tokens, key=len, reverse=True))
         any_code = token.replace(r"\{level\}", "[a-z]").replace(r"\{code\}", "[0-9]+")
         self.token = re.compile("|".join([*markers, any_code]))
@@ -43,14 +44,8 @@ class PatternReader:
         """The whole patterns of a text, in order, and the text with a space in the place of each."""
         if text == self._last[0]:
             return self._last[1], self._last[2]
-        patterns, pieces, at = [], [], 0
-        for match in self.whole.finditer(text):
-            start, end = match.span()
-            patterns.append(text[start:end])
-            pieces.append(text[at:start])
-            at = end
-        pieces.append(text[at:])
-        self._last = (text, patterns, " ".join(pieces))
+        pieces = self._cut.split(text)
+        self._last = (text, pieces[1::2], " ".join(pieces[::2]))
         return self._last[1], self._last[2]
 
     def find_stray(self, text: str) -> str | None:

@@ -166,8 +166,20 @@ class Phrase:
             suspicious = self.squeezed in trace.squeezed or (is_near and self.pieces.may_stand_in(trace.squeezed))
         else:
             suspicious = self.spaced in trace.spaced
-        if (num_shared < 2 and not suspicious) or self._names_nothing(around):
+        if (num_shared < 2 and not suspicious) or self._is_common:
             return []
+        found = self._find_pieces(trace, around, num_shared, suspicious)
+        return [] if found and self._names_nothing(around) else found
+
+    def _find_pieces(
+        self, trace: Normalised, around: Surroundings, num_shared: int, suspicious: bool
+    ) -> list[tuple[str, str]]:
+        """What is found, be it common or not.
+
+        Args:
+            num_shared: content words that the trace has.
+            suspicious: whether all of this text may stand in it.
+        """
         found = self._find_whole(trace, around) if suspicious else []
         if found or num_shared < 2:
             return found

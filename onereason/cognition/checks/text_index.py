@@ -13,6 +13,9 @@ import numpy as np
 MAX_REMEMBERED = 200_000
 """Answers that are kept."""
 
+FEW_ITEMS = 64
+"""The texts of so many items are looked through sooner than they are thinned out by further words."""
+
 
 class TextIndex:
     """The texts of a catalogue's items, searched by word.
@@ -48,37 +51,43 @@ class TextIndex:
             return self._items[:0]
         return self._items[self._ends[number - 1] if number else 0 : self._ends[number]]
 
-    def _items_with_all(self, words: Iterable[str]) -> np.ndarray:
+    def _items_that_may(self, words: Iterable[str]) -> np.ndarray:
+        """Ascending indices of items that may have all these words: few of them, or those that do."""
         found = sorted(map(self._items_with, set(words)), key=len)
         items = found[0] if found else self._items[:0]
         for more in found[1:]:
-            if not len(items):
+            if len(items) <= FEW_ITEMS:
                 break
-            items = items[np.isin(items, more, assume_unique=True)]
+            places = np.searchsorted(more, items)
+            places[places == len(more)] = 0
+            items = items[more[places] == items]
         return items
 
     def count_words(self, words: Iterable[str], limit: int) -> int:
         """How many items have all these words, in any order, counted up to `limit`."""
         key = (False, tuple(sorted(set(words))), limit)
         if key not in self._known:
-            self._remember(key, min(limit, len(self._items_with_all(key[1]))))
+            self._remember(key, self._count([f" {word} " for word in key[1]], self._items_that_may(key[1]), limit))
         return self._known[key]
 
     def count_run(self, words: Sequence[str], limit: int) -> int:
         """How many items have these words one directly after another, counted up to `limit`."""
         key = (True, tuple(words), limit)
         if key not in self._known:
-            candidates = self._items_with_all(words)
-            run = f" {' '.join(words)} "
-            count = len(candidates)
-            if count and len(words) > 1:
-                count = 0
-                for item in candidates.tolist():
-                    count += run in self.texts[item]
-                    if count >= limit:
-                        break
-            self._remember(key, min(limit, count))
+            self._remember(key, self._count([f" {' '.join(words)} "], self._items_that_may(words), limit))
         return self._known[key]
+
+    def _count(self, pieces: Sequence[str], items: np.ndarray, limit: int) -> int:
+        """How many of the items hold all pieces, counted up to `limit`."""
+        count = 0
+        texts = self.texts
+        for start in range(0, len(items), FEW_ITEMS):  # common words are carried by the first few already
+            for item in items[start : start + FEW_ITEMS].tolist():
+                text = texts[item]
+                count += all([piece in text for piece in pieces])
+                if count >= limit:
+                    return limit
+        return count
 
     def _remember(self, key: tuple[bool, tuple[str, ...], int], count: int) -> None:
         if len(self._known) >= MAX_REMEMBERED:

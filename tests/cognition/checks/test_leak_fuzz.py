@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.leak_kinds import PLANTS, insert, make_items, make_trace
+from benchmarks.leak_items import make_items, make_trace
+from benchmarks.leak_kinds import PLANTS, insert
 from benchmarks.leaks import load_beauty, make_histories, measure
 from onereason.cognition.checks.leakage import KINDS, CatalogTexts, LeakDetector
 from onereason.itemic.format import PRESETS
