@@ -196,7 +196,15 @@ def build(args: argparse.Namespace) -> None:
     build_corpus(
         args,
         SequentialSource(
-            part, parse_styles(args.styles), args.max_history, args.cuts, args.seed, args.copies, args.drop, args.swap, args.language
+            part,
+            parse_styles(args.styles),
+            args.max_history,
+            args.cuts,
+            args.seed,
+            args.copies,
+            args.drop,
+            args.swap,
+            args.language,
         ),
         title="Sequential preference modelling",
         description=CARD,
