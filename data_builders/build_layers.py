@@ -1,4 +1,4 @@
-r"""Evaluation rows of the diagnostic layers R0 to R2 and of general ability, for `onereason evaluate-layers`.
+r"""Evaluation rows of the diagnostic layers R0 to R3 and of general ability, for `onereason evaluate-layers`.
 
     python -m data_builders.build_layers --data runs/world --catalog runs/catalog --gsm8k gsm8k_test.jsonl \
         --out runs/layers
@@ -9,6 +9,7 @@ r"""Evaluation rows of the diagnostic layers R0 to R2 and of general ability, fo
 | item_qa | themes and traits of items; wrong choices are other values of the attribute in the same domain |
 | item2item | the relations of a simulated world's truth, else what stands next to an item in training histories |
 | action_selection, topic, direct | how interests evolve by a simulated world's truth; left out for other data |
+| next_item | the first validation item of users, asked for behind their training history |
 | gsm8k | a file of `{"question", "answer"}` lines |
 """
 
@@ -36,13 +37,30 @@ from data_builders.common import (
     run_builder,
     track,
 )
-from data_builders.layer_sources import Episode, Relations, load_episodes, load_relations
+from data_builders.layer_sources import (
+    Episode,
+    NextItem,
+    Relations,
+    load_episodes,
+    load_next_items,
+    load_relations,
+)
 from onereason.cognition.captions import ambiguous_captions
 from onereason.cognition.facts import ItemFacts, load_item_facts
+from onereason.cognition.trace import load_headings
 from onereason.data.prompts import caption_messages
 from onereason.data.schema import ITEMS_FILE
 from onereason.errors import ConfigError, DataError
-from onereason.evaluation.layers.tasks import action_selection, direct, grounding, gsm8k, item2item, item_qa, topic
+from onereason.evaluation.layers.tasks import (
+    action_selection,
+    direct,
+    grounding,
+    gsm8k,
+    item2item,
+    item_qa,
+    next_item,
+    topic,
+)
 from onereason.evaluation.layers.tasks.choices import LETTERS
 from onereason.evaluation.scores.text_scores import extract_number
 from onereason.io import (
@@ -57,13 +75,16 @@ from onereason.io import (
 )
 from onereason.itemic.catalog import Catalog
 
-PROMPT_SETS = ("domains", "perception", "derivation", "evolution")
+PROMPT_SETS = ("domains", "perception", "derivation", "evolution", "recommendation", "trace")
 CARD = """
 Questions with references that `onereason evaluate-layers` asks a model, with and without thinking. R0: describe an
 item, find the item of a description, answer a question about an item. R1: which item goes with an item. R2: which
-actions of a timeline belong to an interest, and how the interest evolves. General: grade-school mathematics.
+actions of a timeline belong to an interest, and how the interest evolves. R3: which item comes next, written freely.
+General: grade-school mathematics.
 
-Timelines and co-occurrences are of the training part of the split. Validation and test interactions are in no row.
+Timelines, histories and co-occurrences are of the training part of the split. The targets of `next_item` rows, and
+nothing else, are validation items: the first one of each user, asked for in its domain. A model that was selected on the
+validation part has been selected on them too. Test interactions are in no row.
 """
 
 AttributeValues = Mapping[tuple[str, str], set[str]]
@@ -172,6 +193,14 @@ def direct_row(episode: Episode, language: str = "en") -> Row | str:
     return _row("direct", episode.user_id, direct.build_messages(episode.timeline, language), _chain(episode))
 
 
+def next_item_row(example: NextItem, items: ItemTexts, max_history: int, language: str = "en") -> Row:
+    """ "Which item comes next", behind the newest `max_history` items; the headings are those a trace should have."""
+    shown = "".join(items.patterns[item] for item in example.history[-max_history:])
+    messages = next_item.build_messages(shown, items.domains[example.target], items.format, language)
+    reference = {"pattern": items.patterns[example.target], "headings": list(load_headings(language))}
+    return _row("next_item", example.user_id, messages, reference)
+
+
 def gsm8k_row(record: dict[str, Any], row_id: str) -> Row | str:
     """A line of the public file; the reference is what stands behind its `####`."""
     question, answer = record.get("question"), record.get("answer")
@@ -222,10 +251,11 @@ def take(
 
 
 def item_and_user_rows(args: argparse.Namespace, rejected: Counter[str], inputs: list[Path]) -> Iterator[Row]:
-    """The rows of R0, R1 and R2; the files they are made of go to `inputs`."""
+    """The rows of R0 to R3; the files they are made of go to `inputs`."""
     part = load_training_part(args)
     items, language = part.items, args.language
-    facts = load_item_facts(args.data, Catalog.load(args.catalog))
+    catalog = Catalog.load(args.catalog)
+    facts = load_item_facts(args.data, catalog)
     values = attribute_values(facts)
     relations = load_relations(args.data, facts.item_ids, items.domains, part.histories)
     episodes = load_episodes(args.data, part, args.max_history, rejected, language)
@@ -249,6 +279,11 @@ def item_and_user_rows(args: argparse.Namespace, rejected: Counter[str], inputs:
     if episodes:
         for task, make in (("action_selection", action_selection_row), ("topic", topic_row), ("direct", direct_row)):
             yield from some(task, episodes.episodes, lambda episode, rng, make=make: make(episode, language))
+    yield from some(
+        "next_item",
+        load_next_items(args, catalog.index, rejected),
+        lambda example, rng: next_item_row(example, items, args.max_history, language),
+    )
 
 
 def build(args: argparse.Namespace) -> None:
@@ -289,6 +324,8 @@ def write_rows(args: argparse.Namespace, rows: Sequence[Row], rejected: Counter[
     counts = Counter(row["task"] for row in rows)
     options = ("max_rows", "max_history", "choices", "split_method", "validation_start", "test_start")
     config = {name: getattr(args, name) for name in options}
+    if args.data is not None:
+        config["next_item_targets"] = "validation"
     manifest = build_manifest(
         "evaluation_rows",
         inputs=inputs,
@@ -311,7 +348,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gsm8k", type=Path, metavar="FILE", help="the public GSM8K file (.jsonl)")
     add_language_argument(parser)
     parser.add_argument("--max-rows", type=int, default=500, help="rows of each task, drawn with --seed")
-    parser.add_argument("--max-history", type=int, default=50, help="newest entries of a timeline")
+    parser.add_argument("--max-history", type=int, default=50, help="newest entries of a timeline or history")
     parser.add_argument("--choices", type=int, default=4, help="choices of a question, where there are so many")
     parser.add_argument(
         "--split-method", choices=SPLIT_METHODS, default="leave-one-out", help="what counts as training"

@@ -45,7 +45,7 @@ def persona_row(
     """One row.
 
     Args:
-        user_id: for the row's id.
+        user_id: who it is about.
         history: item indices, oldest first; each has a caption.
         items: the catalog as text.
         template: position in `persona_templates`.
@@ -60,7 +60,14 @@ def persona_row(
             noun = domain_noun(items.domains[i], language=language)
             lines.append(wording.item.format(pattern=items.patterns[i], caption=items.captions[i], noun=noun))
     text = "\n".join(lines)
-    return {"id": f"{user_id}:persona:{variant}", "task": "persona", "loss": "all", "mode": "no_think", "text": text}
+    return {
+        "id": f"{user_id}:persona:{variant}",
+        "task": "persona",
+        "loss": "all",
+        "mode": "no_think",
+        "user": user_id,
+        "text": text,
+    }
 
 
 def _groups(

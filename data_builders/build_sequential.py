@@ -50,7 +50,7 @@ def sequential_row(
     """One row.
 
     Args:
-        user_id: for the row's id.
+        user_id: whose history it is.
         history: item indices, oldest first; the last one is the answer.
         items: the catalog as text.
         style: `chat` or `plain`.
@@ -58,7 +58,14 @@ def sequential_row(
         language: of style `chat`.
     """
     *known, target = history
-    row: Row = {"id": f"{user_id}:{style}:{end}", "task": "sequential", "loss": "next_items", "mode": "no_think"}
+    row: Row = {
+        "id": f"{user_id}:{style}:{end}",
+        "task": "sequential",
+        "loss": "next_items",
+        "mode": "no_think",
+        "domain": items.domains[target],
+        "user": user_id,
+    }
     text = "".join([items.patterns[i] for i in known])
     if style == "plain":
         return row | {"text": text + items.patterns[target]}

@@ -1,7 +1,8 @@
-"""What `build_layers` reads of users: which item goes with which, and how interests evolve."""
+"""What `build_layers` reads of users: which item goes with which, how interests evolve, and what came next."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import polars as pl
 from data_builders.common import TrainingPart
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
+from onereason.data.timelines import build_timelines, split_leave_one_out, split_temporal
 from onereason.errors import DataError
 
 TRUTH_DIR = "truth"
@@ -169,3 +171,44 @@ def _logic(event: Mapping[str, Any], language: str) -> str:
     """Why an event of a simulated world happened, by its kind."""
     logic = load_prompt_set("evolution", language).text(f"logic.{event['kind']}")
     return logic.format(topic=event["topic"], cause=event["cause_topic"], facet=event["facet"])
+
+
+# -- what came next -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NextItem:
+    """What a user did, and what came next.
+
+    Attributes:
+        user_id: whose.
+        history: int64 item indices of the training part, oldest first.
+        target: item index of the first item of the validation part.
+    """
+
+    user_id: str
+    history: np.ndarray
+    target: int
+
+
+def load_next_items(args: argparse.Namespace, index: Mapping[str, int], rejected: Counter[str]) -> list[NextItem]:
+    """The validation examples of the split, in the order of users; test items are left out.
+
+    Users without a validation item, or without a history before it, are counted as rejected. The split's arguments are
+    those that `load_training_part` has checked.
+
+    Args:
+        args: `data`, `split_method`, `validation_start`, `test_start`.
+        index: item id -> index in the catalog.
+    """
+    timelines = build_timelines(load_dataset(args.data).interactions, index)
+    if args.split_method == "temporal":
+        examples = split_temporal(timelines, args.validation_start, args.test_start).validation
+    else:
+        examples = split_leave_one_out(timelines).validation
+    if len(examples) < len(timelines):
+        rejected["next_item: no_validation_item_behind_a_history"] += len(timelines) - len(examples)
+    return [
+        NextItem(timelines.user_ids[user], history, int(targets[0]))
+        for user, history, targets in zip(examples.users, examples.histories, examples.targets, strict=True)
+    ]

@@ -289,7 +289,7 @@ def build_manifest(
     name, with as many folders before it as tell it from the others.
     """
     versions = {"onereason": __version__, "python": platform.python_version()}
-    for package in ("numpy", "polars", "torch", "transformers"):
+    for package in ("duckdb", "numpy", "polars", "torch", "transformers"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {

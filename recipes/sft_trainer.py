@@ -22,7 +22,6 @@ from trl.trainer import utils as trl_utils
 from onereason.data.collate import build_labels
 from onereason.data.packing import Packs, pack_rows
 from onereason.model.folder import ModelFolder
-from onereason.model.warmup import SplitHead
 from recipes.common import EncodedMixture
 from recipes.trainers import RecommendationTrainer, Validate
 
@@ -123,9 +122,6 @@ def build_sft_trainer(
     callbacks: Sequence[Any] = (),
 ) -> RecommendationSFTTrainer:
     """The trainer of a run of `recipes.sft`; `arguments` were made by `make_sft_arguments`."""
-    head = folder.model.get_output_embeddings()
-    if isinstance(head, SplitHead):
-        head.bias = None  # the loss in tiles reads weight and bias of the head instead of calling it
     return RecommendationSFTTrainer(
         model=folder.model,
         args=arguments,

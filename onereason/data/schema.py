@@ -102,7 +102,7 @@ def load_dataset(folder: str | Path) -> Dataset:
                 "`onereason simulate`."
             )
         try:
-            tables[name] = pl.read_parquet(path)
+            tables[name] = pl.read_parquet(path, glob=False)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(f"{path} cannot be read as parquet: {error}.") from error
         check_columns(tables[name], schema, str(path))

@@ -213,7 +213,7 @@ class Catalog:
             raise CatalogError(f"{folder / CATALOG_META} is malformed: expected an object, got {type(meta).__name__}.")
         format = ItemicFormat.from_dict(meta.get("format", {}), source=str(folder / CATALOG_META))
         try:
-            table = pl.read_parquet(folder / CATALOG_TABLE)
+            table = pl.read_parquet(folder / CATALOG_TABLE, glob=False)
             for column, dtype in {**_COLUMNS, "codes": pl.List(pl.Int32)}.items():
                 if table.schema.get(column) != dtype:
                     raise CatalogError(

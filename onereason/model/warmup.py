@@ -57,6 +57,9 @@ class SplitEmbedding(nn.Module):
 class SplitHead(nn.Module):
     """The output layer whose logits `first_row .. first_row + N - 1` come from `new`, all others from `base`."""
 
+    bias = None
+    """For losses that read weight and bias of the head instead of calling it."""
+
     def __init__(self, base: nn.Linear, new: nn.Linear, first_row: int):
         super().__init__()
         self.base, self.new, self.first_row = base, new, first_row

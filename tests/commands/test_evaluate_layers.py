@@ -23,7 +23,7 @@ BUDGETS = ["--max-new-tokens", "10", "--think-budget", "12", "--batch-size", "4"
 
 @pytest.fixture(scope="module")
 def rows(world, tmp_path_factory) -> Path:
-    """14 rows of four tasks; one is asked with thinking only."""
+    """15 rows of five tasks; one is asked with thinking only."""
     event = {"date": "2025-01-01", "action": "play a", "logic": "An interest in tea begins."}
     records = []
     for i in range(6):
@@ -31,6 +31,8 @@ def rows(world, tmp_path_factory) -> Path:
         records.append(("caption", f"Describe {pattern}", {"caption": world.catalog.captions[i]}))
         records.append(("grounding", f"Which item is item {i}?", {"pattern": pattern}))
     records.append(("choice", "A or B?", {"answer": "A", "choices": ["red", "green"]}))
+    history = "".join(world.catalog.render(i) for i in range(3))
+    records.append(("next_item", f"What follows {history}?", {"pattern": world.catalog.render(3), "headings": ["P:"]}))
     records.append(("topic", "How does it evolve?", {"logic_chain": {"name": "tea", "events": [event]}}))
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     lines = [
@@ -75,10 +77,11 @@ def test_results_are_those_of_the_saved_answers(world, rows, finished):
         "caption": "R0",
         "grounding": "R0",
         "topic": "R2",
+        "next_item": "R3",
         "choice": "general",
     }
     answers = {(g["id"], g["mode"]): g for g in read_jsonl(finished / "generations.jsonl")}
-    assert len(answers) == 13 * 2 + 1 == results["manifest"]["counts"]["answers"]
+    assert len(answers) == 14 * 2 + 1 == results["manifest"]["counts"]["answers"]
     scores = {(s["id"], s["mode"]): s for s in read_jsonl(finished / "scores.jsonl")}
     assert list(scores) == list(answers)
     records = {row["id"]: row for row in read_jsonl(rows)}
@@ -104,6 +107,8 @@ def test_results_are_those_of_the_saved_answers(world, rows, finished):
         assert "no judge is configured" in found["metrics"]["judge_score"]["reason"]
     assert list(results["tasks"]["topic"]["modes"]) == ["think"] and results["tasks"]["topic"]["difference"] == {}
     assert results["tasks"]["caption"]["difference"]["token_f1"]["rows"] == 6
+    traces = {mode: found["metrics"].keys() for mode, found in results["tasks"]["next_item"]["modes"].items()}
+    assert traces["think"] - traces["no_think"] == {"trace_in_form", "cited_in_history"}
     assert any(s["malformed"] for s in scores.values()) and not all(s["malformed"] for s in scores.values())
 
 
@@ -122,6 +127,7 @@ def test_the_report_shows_layers_cost_and_examples(finished):
     for text in (
         "## R0 Perception",
         "## R2 Evolution",
+        "## R3 Recommendation",
         "## General ability",
         "| caption | token_f1 |",
         "### grounding",
@@ -200,6 +206,7 @@ def test_max_rows_and_modes(world, rows, tmp_path):
     assert [(n, list(t["modes"]), t["modes"]["no_think"]["counts"]["rows"]) for n, t in found["tasks"].items()] == [
         ("caption", ["no_think"], 2),
         ("grounding", ["no_think"], 2),
+        ("next_item", ["no_think"], 1),
         ("choice", ["no_think"], 1),
     ]
     assert main(["evaluate-layers", "--rescore", "--rows", str(rows), "--out", str(tmp_path / "run")]) == 0
@@ -268,7 +275,7 @@ def test_an_unfinished_run_is_not_scored_again(world, rows, finished, tmp_path, 
         b"".join((finished / "generations.jsonl").read_bytes().splitlines(True)[:5])
     )
     error = refused(capsys, "--rescore", "--rows", rows, "--out", out)
-    assert "lacks 22 of 27 answers, e.g. to row 'r2' in mode think; run once without --rescore" in error
+    assert "lacks 24 of 29 answers, e.g. to row 'r2' in mode think; run once without --rescore" in error
 
 
 HARNESS_TASK = """

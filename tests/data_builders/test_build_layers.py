@@ -1,4 +1,4 @@
-"""Rows of the layered evaluation: each question against the world it is made of, and nothing held out in any."""
+"""Rows of the layered evaluation: each question against the world it is made of, and what is held out in none but R3's."""
 
 # ruff: noqa: RUF001
 
@@ -59,11 +59,13 @@ def test_rows_pass_their_tasks_checks(simulated):
     manifest = read_json(simulated.root / "rows/manifest.json")
     assert manifest["counts"] == {"rows": len(rows), **Counter(row.task for row in rows)}
     assert list(manifest["counts"])[1:] == [
-        *("caption", "grounding", "item_qa", "item2item", "action_selection", "topic", "direct")
+        *("caption", "grounding", "item_qa", "item2item", "action_selection", "topic", "direct", "next_item")
     ]
     assert manifest["counts"]["caption"] == 120 and manifest["counts"]["item2item"] == 500  # of 5 relations an item
     assert {"items.parquet", "chains.parquet"} <= {name.rpartition("/")[2] for name in manifest["inputs"]}
-    assert "# Layered evaluation" in (simulated.root / "rows/CARD.md").read_text()
+    card = (simulated.root / "rows/CARD.md").read_text()
+    assert "# Layered evaluation" in card and "| next_item_targets | validation |" in card
+    assert "The targets of `next_item` rows, and\nnothing else, are validation items" in card
 
 
 def test_captions_and_grounding(simulated):
@@ -118,10 +120,14 @@ def test_the_letter_of_the_right_choice_is_random(simulated):
         assert min(letters[letter] for letter in "ABCD") > 0.15 * len(simulated.rows[task])
 
 
+def interactions_of(simulated, user: str) -> pl.DataFrame:
+    return simulated.world.dataset.interactions.filter(pl.col("user_id") == user)
+
+
 def training_entries(simulated, user: str) -> list[str]:
     """Date, action and pattern of a user's interactions but the last two."""
     render = {item: pattern for pattern, item in simulated.patterns.items()}
-    table = simulated.world.dataset.interactions.filter(pl.col("user_id") == user)
+    table = interactions_of(simulated, user)
     days = pl.from_epoch(table["timestamp"], "s").dt.strftime("%Y-%m-%d")
     entries = [f"{d} {a} {render[i]}" for d, a, i in zip(days, table["action"], table["item_id"], strict=True)]
     return entries[:-2]
@@ -133,6 +139,27 @@ def test_timelines_hold_the_training_part_and_nothing_else(simulated, task):
     for row in simulated.rows[task]:
         shown = asked(row).split("\n")[1:-1]
         assert shown == training_entries(simulated, row["id"].partition(":")[2])
+
+
+def history_patterns(row: dict) -> list[str]:
+    """The patterns of a `next_item` row's question, one after another."""
+    return [FORMAT.render(item.codes, item.domain) for item in FORMAT.parse(asked(row)).items]
+
+
+def test_the_next_item_is_the_validation_item_behind_the_training_part(simulated):
+    users = simulated.world.dataset.interactions["user_id"].unique(maintain_order=True).to_list()
+    assert [row["id"] for row in simulated.rows["next_item"]] == [f"next_item:{user}" for user in users]
+    nouns = {"video": "video", "prod": "product", "ad": "advertisement", "living": "live stream"}
+    for row, user in zip(simulated.rows["next_item"], users, strict=True):
+        items = interactions_of(simulated, user)["item_id"].to_list()
+        assert [simulated.patterns[pattern] for pattern in history_patterns(row)] == items[-52:-2]
+        assert simulated.patterns[row["reference"]["pattern"]] == items[-2]
+        assert row["reference"]["headings"] == ["Persona:", "Interests:", "Transition:"]
+        first, shown, last = asked(row).split("\n")
+        assert first == "The user's history in chronological order:" and shown == "".join(history_patterns(row))
+        assert last == f"Which {nouns[items[-2].partition('_')[0]]} comes next?"
+        system = {"role": "system", "content": load_prompt_set("recommendation").text("system")}
+        assert row["messages"] == [system, {"role": "user", "content": asked(row)}]
 
 
 def test_selected_actions_are_those_of_the_longest_interest(simulated):
@@ -185,7 +212,8 @@ def test_the_seed_decides(simulated, tmp_path):
 
 def test_timelines_keep_their_newest_entries(simulated, tmp_path):
     assert main([*simulated.arguments, "--max-history", "5", "--out", str(tmp_path / "rows")]) == 0
-    rows = [row for row in read_jsonl(tmp_path / "rows/rows.jsonl") if row["task"] == "topic"]
+    every = read_jsonl(tmp_path / "rows/rows.jsonl")
+    rows = [row for row in every if row["task"] == "topic"]
     rejected = read_json(tmp_path / "rows/manifest.json")["rejected"]
     assert len(rows) + rejected.get("action_selection, topic, direct: no_interest_of_two_events", 0) == 25
     for row in rows:
@@ -193,6 +221,9 @@ def test_timelines_keep_their_newest_entries(simulated, tmp_path):
         assert shown == training_entries(simulated, row["id"].partition(":")[2])[-5:]
         events = row["reference"]["logic_chain"]["events"]
         assert len(events) >= 2 and all(f"{e['date']} {e['action']}" in shown for e in events)
+    shorter = [row for row in every if row["task"] == "next_item"]
+    for row, whole in zip(shorter, simulated.rows["next_item"], strict=True):
+        assert history_patterns(row) == history_patterns(whole)[-5:] and row["reference"] == whole["reference"]
 
 
 def test_chinese(simulated, tmp_path):
@@ -201,17 +232,22 @@ def test_chinese(simulated, tmp_path):
     chinese, english = (read_jsonl(tmp_path / name / "rows.jsonl") for name in ("rows", "english"))
     for row, same in zip(chinese, english, strict=True):
         assert (row["id"], row["task"]) == (same["id"], same["task"])
-        if row["task"] not in ("topic", "direct"):  # the logic of a chain is told in the language
+        if row["task"] == "next_item":  # the headings of a trace are those of the language
+            assert row["reference"] == same["reference"] | {"headings": ["用户画像：", "兴趣：", "转移："]}
+        elif row["task"] not in ("topic", "direct"):  # the logic of a chain is told in the language
             assert row["reference"] == same["reference"]
     of_task = {row["task"]: row for row in chinese}
     assert asked(of_task["caption"]).startswith("请描述这个") and asked(of_task["grounding"]).startswith("这是哪个")
     assert asked(of_task["direct"]).endswith("该用户的主要兴趣是如何演变的？")
+    question = load_prompt_set("recommendation", "zh").text("user").partition("{history}")
+    assert asked(of_task["next_item"]).startswith(question[0]) and question[0].startswith("该用户")
     assert all(
         "兴趣" in e["logic"] or "拓展" in e["logic"] for e in of_task["topic"]["reference"]["logic_chain"]["events"]
     )
     config = read_json(tmp_path / "rows/manifest.json")["config"]
     assert config["language"] == "zh"
-    assert config["prompt_version"] == "domains/zh/1, perception/zh/1, derivation/zh/1, evolution/zh/1"
+    names = ("domains", "perception", "derivation", "evolution", "recommendation", "trace")
+    assert config["prompt_version"] == ", ".join(load_prompt_set(name, "zh").describe() for name in names)
 
 
 def test_lists_are_asked_for_their_narrowest_value(tmp_path):
@@ -254,6 +290,7 @@ def test_who_answers_with_the_reference_scores_1_on_every_task(simulated):
         "action_selection": lambda r: json.dumps(r["actions"]),
         "topic": json.dumps,
         "direct": lambda r: f"```json\n{json.dumps(r, indent=1)}\n```",
+        "next_item": lambda r: r["pattern"],
     }
     rows = bind_format(load_rows(simulated.root / "rows/rows.jsonl"), FORMAT)
     answers = [
@@ -279,12 +316,13 @@ def test_data_without_a_truth_gives_what_it_can(world, tmp_path):
     out = tmp_path / "rows"
     assert main([*world.data, "--catalog", str(world.root / "catalog"), "--out", str(out)]) == 0
     rows = bind_format(load_rows(out / "rows.jsonl"), load_format("onereason", 2, 8))
-    assert Counter(row.task for row in rows) == {"caption": 12, "grounding": 12, "item2item": 7}
+    assert Counter(row.task for row in rows) == {"caption": 12, "grounding": 12, "item2item": 7, "next_item": 3}
     rejected = read_json(out / "manifest.json")["rejected"]
     assert rejected == {
         "caption: empty_caption": 1,
         "grounding: empty_caption": 1,
         "item_qa: no_attribute_to_ask_about": 13,
+        "next_item: no_validation_item_behind_a_history": 1,  # cid has one item
     }
     # ann 0 1 2 3 4 5 and dee 3 2 9 train: 2 and 3 stand next to each other twice, all others once.
     beside = {0: 1, 1: 0, 2: 3, 3: 2, 4: 3, 5: 4, 9: 2}
@@ -298,6 +336,40 @@ def test_data_without_a_truth_gives_what_it_can(world, tmp_path):
             found[source] = choices.pop(LETTERS.index(row.reference["answer"]))
             assert not near[source] & set(choices)
     assert found == beside
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        # By hand: user -> (history, target). bob has three items, cid one.
+        ([], {"ann": ([0, 1, 2, 3, 4, 5], 6), "bob": ([8], 9), "dee": ([3, 2, 9], 1)}),
+        # Items at 3 and 4 validate; the first of them is the target. bob has none at 3, and cid none at all.
+        (
+            ["--split-method", "temporal", "--validation-start", "3", "--test-start", "5"],
+            {"ann": ([0, 1, 2], 3), "dee": ([3, 2, 9], 1)},
+        ),
+        (
+            ["--split-method", "temporal", "--validation-start", "5", "--test-start", "7", "--max-history", "2"],
+            {"ann": ([3, 4], 5)},
+        ),
+    ],
+)
+def test_what_comes_next_follows_the_split(world, tmp_path, split, expected):
+    out = tmp_path / "rows"
+    assert main([*world.data, "--catalog", str(world.root / "catalog"), *split, "--out", str(out)]) == 0
+    format = load_format("onereason", 2, 8)
+    found = {}
+    for row in bind_format(load_rows(out / "rows.jsonl"), format):
+        if row.task == "next_item":
+            shown = [world.patterns.index(format.render(i.codes, i.domain)) for i in format.parse(asked_of(row)).items]
+            found[row.id.partition(":")[2]] = (shown, world.patterns.index(row.reference["pattern"]))
+    assert found == expected
+    rejected = read_json(out / "manifest.json")["rejected"]
+    assert rejected["next_item: no_validation_item_behind_a_history"] == 4 - len(expected)
+
+
+def asked_of(row) -> str:
+    return row.messages[-1]["content"]
 
 
 def test_captions_that_several_sids_share_ground_nothing(world, tmp_path):

@@ -28,6 +28,7 @@ def test_grouped_by_domain_the_newest_domain_last(world):
         "task": "persona",
         "loss": "all",
         "mode": "no_think",
+        "user": "u",
         "text": "A portrait of one user.\n"
         "Of the products, the user liked these:\n"
         f"product {p[1]}, captioned thing number 1.\n"

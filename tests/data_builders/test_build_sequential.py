@@ -34,6 +34,8 @@ def test_row_of_each_style(world):
         "task": "sequential",
         "loss": "next_items",
         "mode": "no_think",
+        "domain": "prod",
+        "user": "u",
         "messages": [
             {"role": "system", "content": load_prompt_set("recommendation").text("system")},
             {"role": "user", "content": question},
@@ -41,7 +43,10 @@ def test_row_of_each_style(world):
         ],
     }
     plain = sequential_row("u", [0, 1, 3], items, "plain", 7)
-    assert plain == {k: chat[k] for k in ("task", "loss", "mode")} | {"id": "u:plain:7", "text": p[0] + p[1] + p[3]}
+    assert plain == {k: chat[k] for k in ("task", "loss", "mode", "domain", "user")} | {
+        "id": "u:plain:7",
+        "text": p[0] + p[1] + p[3],
+    }
 
 
 def test_windows_share_one_item():
@@ -75,7 +80,7 @@ def test_corpus(world, tmp_path):
     for row in rows:
         check_row(row)
     manifest = read_json(tmp_path / "out/manifest.json")
-    assert manifest["counts"] == {"rows": 4, "mode_no_think": 4, "task_sequential": 4}
+    assert manifest["counts"] == {"rows": 4, "mode_no_think": 4, "task_sequential": 4, "domain_prod": 4}
     assert manifest["rejected"] == {"fewer_than_2_training_items": 2}  # bob and cid
     assert manifest["rejected_examples"] == {
         "fewer_than_2_training_items": [{"id": "bob", "detail": "1 items"}, {"id": "cid", "detail": "1 items"}]

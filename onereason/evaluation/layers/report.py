@@ -22,6 +22,7 @@ LAYER_TITLES = {
     "R0": "R0 Perception: reading an itemic pattern",
     "R1": "R1 Derivation: one item leads to another",
     "R2": "R2 Evolution: one interest over time",
+    "R3": "R3 Recommendation: the next item, written freely",
     "general": "General ability",
 }
 EXAMPLES_PER_TASK = 2
@@ -56,8 +57,8 @@ def layer_tables(results: Mapping[str, Any], intervals: bool = True) -> Iterator
                 continue
             modes = [table["modes"].get(mode) for mode in MODES]
             malformed = "/".join("-" if m is None else f"{_share(m['counts']):.0%}" for m in modes)
-            for metric in next(iter(table["modes"].values()))["metrics"]:
-                values = [_value(found and found["metrics"][metric], intervals) for found in modes]
+            for metric in dict.fromkeys(m for found in table["modes"].values() for m in found["metrics"]):
+                values = [_value(found and found["metrics"].get(metric), intervals) for found in modes]
                 difference = _difference(table["difference"].get(metric), intervals)
                 rows.append([name, metric, *values, difference, malformed])
         if rows:
@@ -74,6 +75,17 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         if found["value"] is None
     ]
     return list(dict.fromkeys(missing))
+
+
+def partial_notes(results: Mapping[str, Any]) -> list[str]:
+    """Values that do not stand for all rows: a line a metric and mode."""
+    return [
+        f"{name} {metric} ({mode}): {missing:,} of {found['counts']['rows']:,} rows have none, and do not count"
+        for name, table in results["tasks"].items()
+        for mode, found in table["modes"].items()
+        for metric, value in found["metrics"].items()
+        if (missing := value.get("rows_without_grade", 0) + value.get("rows_without_value", 0))
+    ]
 
 
 def harness_rows(results: Mapping[str, Any]) -> list[list[str]]:
@@ -123,10 +135,12 @@ def render_layer_report(results: Mapping[str, Any], scored: Sequence[Scored]) ->
     if results["tasks"]:
         lines += [
             "Values are means over rows with a 95 % bootstrap interval; differences are thinking minus not thinking, "
-            "over the rows asked in both modes (paired bootstrap). Malformed answers, those that cannot be read, score "
-            "0; their share is given without and with thinking.",
+            "over the rows asked in both modes (paired bootstrap). Malformed answers, those that cannot be read or lack "
+            "the shape that was asked for, score 0; their share is given without and with thinking. What is measured "
+            "of traces has no value without thinking.",
             "",
             *(f"- No value for {note}." for note in notes(results)),
+            *(f"- {note}." for note in partial_notes(results)),
             "",
             "## Counts, and cost of a row",
             "",

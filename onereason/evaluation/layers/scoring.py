@@ -35,7 +35,7 @@ class Scored:
         row, generation: what was asked and answered.
         answer: the answer without its think block.
         extraction: what was read from it.
-        scores: metric -> value; None where a grader gave none.
+        scores: metric -> value; None where a grader gave none, or a trace has nothing to score.
     """
 
     row: EvaluationRow
@@ -66,10 +66,14 @@ def score_answers(
 
 def _score(row: EvaluationRow, generation: Generation) -> Scored:
     task = load_task(row.task)
-    answer = parse_answer(generation.text).answer
-    extraction = task.extract(answer, row)
-    scores = dict.fromkeys(task.metrics, 0.0) if extraction.malformed else task.score(extraction, row)
-    return Scored(row, generation, answer, extraction, scores)
+    parsed = parse_answer(generation.text)
+    extraction = task.extract(parsed.answer, row)
+    scores: dict[str, float | None] = dict.fromkeys(task.metrics, 0.0)
+    if not extraction.malformed:
+        scores.update(task.score(extraction, row))
+    if task.score_trace is not None and generation.mode == "think":
+        scores.update(task.score_trace(parsed.think or "", row))
+    return Scored(row, generation, parsed.answer, extraction, scores)
 
 
 def _grade(scored: Sequence[Scored], graders: Sequence[Grader]) -> tuple[list[Scored], dict[str, str]]:
@@ -121,13 +125,15 @@ def aggregate(scored: Sequence[Scored], reasons: Mapping[str, str], seed: int) -
         tables[name] = {
             "layer": task.layer,
             "version": task.version,
-            "modes": {mode: _mode_table(task, some, reasons, seed) for mode, some in by_mode.items() if some},
+            "modes": {mode: _mode_table(task, mode, some, reasons, seed) for mode, some in by_mode.items() if some},
             "difference": _differences(task, by_mode, reasons, seed),
         }
     return tables
 
 
-def _mode_table(task: Task, scored: Sequence[Scored], reasons: Mapping[str, str], seed: int) -> dict[str, Any]:
+def _mode_table(
+    task: Task, mode: str, scored: Sequence[Scored], reasons: Mapping[str, str], seed: int
+) -> dict[str, Any]:
     generations = [s.generation for s in scored]
     return {
         "counts": {
@@ -136,7 +142,7 @@ def _mode_table(task: Task, scored: Sequence[Scored], reasons: Mapping[str, str]
             "cut_traces": sum(g.cut for g in generations),
             "truncated_answers": sum(g.truncated for g in generations),
         },
-        "metrics": {metric: _metric(task, metric, scored, reasons, seed) for metric in metric_names(task)},
+        "metrics": {metric: _metric(task, metric, scored, reasons, seed) for metric in metric_names(task, mode)},
         "cost": {
             "prompt_tokens_per_row": round(float(np.mean([g.prompt_tokens for g in generations])), 2),
             "tokens_per_row": round(float(np.mean([g.tokens for g in generations])), 2),
@@ -145,22 +151,32 @@ def _mode_table(task: Task, scored: Sequence[Scored], reasons: Mapping[str, str]
     }
 
 
-def metric_names(task: Task) -> list[str]:
-    """A task's metrics, the graded one last."""
-    return [*task.metrics, *([task.grading.metric] if task.grading else [])]
+def metric_names(task: Task, mode: str) -> list[str]:
+    """A task's metrics in a mode: of answers, the graded one, of traces."""
+    graded = [task.grading.metric] if task.grading else []
+    return [*task.metrics, *graded, *(task.trace_metrics if mode == "think" else ())]
 
 
 def _metric(task: Task, metric: str, scored: Sequence[Scored], reasons: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """`value`, `low`, `high`; or a null value with its `reason`. A graded metric says how many rows have no grade."""
+    """`value`, `low`, `high`; or a null value with its `reason`.
+
+    A graded metric says how many rows have no grade (`rows_without_grade`), a trace's metric how many have nothing to
+    score (`rows_without_value`).
+    """
     values = [s.scores[metric] for s in scored]
     kind = _kind(task, metric)
     if kind in reasons:
         return {"value": None, "reason": reasons[kind]}
     known = [value for value in values if value is not None]
     if not known:
-        return {"value": None, "reason": f"none of the {len(values)} rows has a verdict that can be read"}
+        what = "verdict that can be read" if kind else "trace with something to score"
+        return {"value": None, "reason": f"none of the {len(values)} rows has a {what}"}
     found: dict[str, Any] = task.aggregate(np.array(known, np.float64), seed)
-    return found | ({"rows_without_grade": len(values) - len(known)} if kind else {})
+    if kind:
+        found["rows_without_grade"] = len(values) - len(known)
+    elif metric in task.trace_metrics:
+        found["rows_without_value"] = len(values) - len(known)
+    return found
 
 
 def _kind(task: Task, metric: str) -> str:
@@ -175,7 +191,7 @@ def _differences(
     found: dict[str, Any] = {}
     without = {s.row.id: s for s in by_mode["no_think"]}
     pairs = [(s, without[s.row.id]) for s in by_mode["think"] if s.row.id in without]
-    for metric in metric_names(task):
+    for metric in metric_names(task, "no_think"):  # traces have none to be compared with
         if _kind(task, metric) in reasons:
             continue
         values = [(think.scores[metric], plain.scores[metric]) for think, plain in pairs]

@@ -16,6 +16,7 @@ TASK_NAMES = (
     "action_selection",
     "topic",
     "direct",
+    "next_item",
     "gsm8k",
     "choice",
 )

@@ -16,8 +16,9 @@ from onereason.errors import ConfigError
 from onereason.evaluation.scores.metrics import paired_bootstrap
 from onereason.itemic.format import ItemicFormat
 
-LAYERS = ("R0", "R1", "R2", "general")
-"""Perception, derivation, evolution (OneReason's diagnostic layers), language ability; R3 is `onereason evaluate`."""
+LAYERS = ("R0", "R1", "R2", "R3", "general")
+"""Perception, derivation, evolution, recommendation (OneReason's diagnostic layers), language ability. Of R3, this is what
+a model writes freely; rankings of a catalog's items are `onereason evaluate`."""
 
 Message = dict[str, str]
 
@@ -148,6 +149,9 @@ class Task:
         check: what else is wrong with a row, in words, or None.
         grading: a further metric that needs a grader.
         aggregate: values of a metric, one a row, and a seed -> what stands in the result.
+        trace_metrics: what `score_trace` gives, in mode `think` only.
+        score_trace: scores a trace (empty where the think block is), whatever the answer is; None where there is
+            nothing to score.
     """
 
     name: str
@@ -161,3 +165,5 @@ class Task:
     check: Callable[[EvaluationRow], str | None] | None = None
     grading: Grading | None = None
     aggregate: Callable[[np.ndarray, int], dict[str, float]] = mean_with_interval
+    trace_metrics: tuple[str, ...] = ()
+    score_trace: Callable[[str, EvaluationRow], dict[str, float | None]] | None = None

@@ -13,6 +13,7 @@ from onereason.evaluation.layers.tasks.base import (
     Message,
     Task,
 )
+from onereason.evaluation.layers.tasks.patterns import check_pattern, row_format
 
 
 def build_messages(caption: str, domain: str, language: str = "en") -> list[Message]:
@@ -23,22 +24,12 @@ def build_messages(caption: str, domain: str, language: str = "en") -> list[Mess
 
 
 def extract(text: str, row: EvaluationRow) -> Extraction:
-    assert row.format is not None, "check() holds for every row that is scored"
-    found = row.format.parse(text).items
+    found = row_format(row).parse(text).items
     return Extraction((found[0].domain, found[0].codes)) if found else MALFORMED
 
 
 def score(extraction: Extraction, row: EvaluationRow) -> dict[str, float]:
     return {"pass_at_1": float(extraction == extract(row.reference["pattern"], row))}
-
-
-def check(row: EvaluationRow) -> str | None:
-    if row.format is None:
-        return "the itemic format is not known"
-    found = row.format.parse(row.reference["pattern"])
-    if len(found.items) == 1 and not found.num_malformed:
-        return None
-    return f"reference.pattern {row.reference['pattern']!r} is not one item of the model's format {row.format.name!r}"
 
 
 TASK = Task(
@@ -50,5 +41,5 @@ TASK = Task(
     extract=extract,
     score=score,
     generation=GenerationSettings(max_new_tokens=32, think_budget=512),
-    check=check,
+    check=check_pattern,
 )
