@@ -82,9 +82,10 @@ item, find the item of a description, answer a question about an item. R1: which
 actions of a timeline belong to an interest, and how the interest evolves. R3: which item comes next, written freely.
 General: grade-school mathematics.
 
-Timelines, histories and co-occurrences are of the training part of the split. The targets of `next_item` rows, and
-nothing else, are validation items: the first one of each user, asked for in its domain. A model that was selected on the
-validation part has been selected on them too. Test interactions are in no row.
+Timelines, histories and co-occurrences are of the training part of the split.
+The targets of `next_item` rows, and nothing else, are validation items: the first one of each user, asked for in its
+domain. A model that was selected on the validation part has been selected on them too. Test interactions are in no
+row.
 """
 
 AttributeValues = Mapping[tuple[str, str], set[str]]

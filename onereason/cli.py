@@ -19,7 +19,7 @@ VERBS = {
     "tokenize": "text -> embedding -> RQ-KMeans -> catalog of semantic ids, with a report",
     "extend": "add a format's itemic tokens to a Qwen3 model and tokenizer",
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",
-    "evaluate-layers": "what a model can do below recommending: items, relations, interests, language; both modes",
+    "evaluate-layers": "what a model writes freely: items, relations, interests, the next item, language; both modes",
     "recommend": "ranked items with captions for one user or a list of items",
 }
 

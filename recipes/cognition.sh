@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Teaching to think, on the simulated world: corpora of R0 to R3 -> mixture -> SFT -> both modes, side by side.
+# Teaching to think, on the simulated world: corpora -> alignment -> mixture of R0 to R3 -> SFT -> both modes, side by side.
 #
 #   bash recipes/cognition.sh            # everything under runs/cognition, its own world and model
 #   RUN=runs/other USERS=10000 WIDTH=256 LAYERS=4 bash recipes/cognition.sh
 #
-# TARGETS: training items of each user that traces lead up to; CONCLUSION: hindsight or belief; further key=value
-# arguments reach the SFT's configuration.
+# SPLIT=validation while settings are chosen. TARGETS: training items of each user that traces lead up to; CONCLUSION:
+# hindsight or belief. Further key=value arguments reach the SFT's configuration.
 set -euo pipefail
 RUN=${RUN:-runs/cognition} USERS=${USERS:-2000} TARGETS=${TARGETS:-8} CONCLUSION=${CONCLUSION:-hindsight}
-WIDTH=${WIDTH:-128} LAYERS=${LAYERS:-3} EVALUATED=${EVALUATED:-500} SPLIT=${SPLIT:-validation}
+WIDTH=${WIDTH:-128} LAYERS=${LAYERS:-3} EVALUATED=${EVALUATED:-500} SPLIT=${SPLIT:-test}
 began=$SECONDS
 say() { printf '\n\033[1m%s\033[0m  (%d s)\n' "$1" $((SECONDS - began)); }
 export TOKENIZERS_PARALLELISM=false
@@ -22,7 +22,8 @@ onereason tokenize --data "$RUN/world" --out "$RUN/catalog" --format onereason -
 
 say "Corpora"
 python -m data_builders.build_all --data "$RUN/world" --catalog "$RUN/catalog" --out "$RUN/corpora" --synthetic 3000 \
-    --only perception,derivation,evolution,recommendation,instruction,general instruction.num_rows=4000 \
+    --only persona,sequential,caption,perception,derivation,evolution,recommendation,instruction,general \
+    persona.max_history=3 instruction.num_rows=4000 \
     recommendation.targets="$TARGETS" recommendation.detail=brief recommendation.conclusion="$CONCLUSION"
 
 say "Mixture: shares, half of the rows of a domain think, users held out"
@@ -32,14 +33,18 @@ python -m data_builders.build_mixture --out "$RUN/mixture" --think 0.5 --held-ou
     --corpus instruction="$RUN/corpora/instruction":4 --corpus general="$RUN/corpora/general":4
 onereason data inspect "$RUN/mixture" --catalog "$RUN/catalog" --rows 2 --html "$RUN/mixture.html"
 
-say "A random small Qwen3 that knows the words of the corpora"
+say "A random small Qwen3 that knows the words of the corpora, aligned on the four tasks"
 onereason extend --base tiny --base-config hidden_size="$WIDTH" num_hidden_layers="$LAYERS" num_attention_heads=4 \
     --catalog "$RUN/catalog" --init vectors --corpora "$RUN/mixture" --out "$RUN/base" --overwrite
+rm -rf "$RUN/align" "$RUN/sft"
+accelerate launch --config_file recipes/accelerate_configs/single.yaml -m recipes.align \
+    --config recipes/configs/align/tiny.yaml model="$RUN/base" out="$RUN/align" selection.data="$RUN/world" \
+    data.corpora.persona="$RUN/corpora/persona" data.corpora.sequential="$RUN/corpora/sequential" \
+    data.corpora.caption="$RUN/corpora/caption" data.corpora.general="$RUN/corpora/general"
 
 say "SFT on the mixture, through TRL"
-rm -rf "$RUN/sft"
 accelerate launch --config_file recipes/accelerate_configs/single.yaml -m recipes.sft \
-    --config recipes/configs/sft/mixture.yaml model="$RUN/base" out="$RUN/sft" data.corpora.mixture="$RUN/mixture" \
+    --config recipes/configs/sft/mixture.yaml model="$RUN/align/model" out="$RUN/sft" data.corpora.mixture="$RUN/mixture" \
     selection.data="$RUN/world" "$@"
 
 say "Recommendation in every mode"

@@ -1,4 +1,4 @@
-"""`onereason evaluate-layers`: perception, derivation, evolution and general ability, with and without thinking."""
+"""`onereason evaluate-layers`: perception to recommendation, written freely, and general ability; in both modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the layered evaluation: each question against the world it is made of, and what is held out in none but R3's."""
+"""Rows of the layered evaluation: each question against the world it is made of, nothing held out but R3's targets."""
 
 # ruff: noqa: RUF001
 
@@ -13,15 +13,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_builders import build_recommendation
 from data_builders.build_layers import gsm8k_row, main, mix
 from data_builders.layer_sources import load_episodes
+from onereason.cognition.trace import load_headings
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.schema import INTERACTION_SCHEMA, ITEM_SCHEMA, Dataset, save_dataset
 from onereason.data.simulate import WorldConfig, simulate_world, write_world
 from onereason.evaluation.layers.generation import Generation
 from onereason.evaluation.layers.rows import bind_format, load_rows
 from onereason.evaluation.layers.scoring import aggregate, score_answers
-from onereason.evaluation.layers.tasks import load_task
+from onereason.evaluation.layers.tasks import load_task, next_item
+from onereason.evaluation.layers.tasks.base import EvaluationRow
 from onereason.evaluation.layers.tasks.choices import LETTERS
 from onereason.io import read_json, read_jsonl
 from onereason.itemic.catalog import Catalog
@@ -65,7 +68,7 @@ def test_rows_pass_their_tasks_checks(simulated):
     assert {"items.parquet", "chains.parquet"} <= {name.rpartition("/")[2] for name in manifest["inputs"]}
     card = (simulated.root / "rows/CARD.md").read_text()
     assert "# Layered evaluation" in card and "| next_item_targets | validation |" in card
-    assert "The targets of `next_item` rows, and\nnothing else, are validation items" in card
+    assert "The targets of `next_item` rows, and nothing else, are validation items" in card
 
 
 def test_captions_and_grounding(simulated):
@@ -142,8 +145,8 @@ def test_timelines_hold_the_training_part_and_nothing_else(simulated, task):
 
 
 def history_patterns(row: dict) -> list[str]:
-    """The patterns of a `next_item` row's question, one after another."""
-    return [FORMAT.render(item.codes, item.domain) for item in FORMAT.parse(asked(row)).items]
+    """The patterns of a row that asks for the next item, one after another."""
+    return [FORMAT.render(item.codes, item.domain) for item in FORMAT.parse(row["messages"][1]["content"]).items]
 
 
 def test_the_next_item_is_the_validation_item_behind_the_training_part(simulated):
@@ -160,6 +163,29 @@ def test_the_next_item_is_the_validation_item_behind_the_training_part(simulated
         assert last == f"Which {nouns[items[-2].partition('_')[0]]} comes next?"
         system = {"role": "system", "content": load_prompt_set("recommendation").text("system")}
         assert row["messages"] == [system, {"role": "user", "content": asked(row)}]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_who_writes_as_the_training_corpus_does_scores_1_on_answers_and_traces(simulated, tmp_path, language):
+    options = ["--targets", "3", "--modes", "think", "--language", language, "--out", str(tmp_path / "corpus")]
+    assert build_recommendation.main([*simulated.arguments, *options]) == 0
+    rows, answers = [], []
+    for row in read_jsonl(tmp_path / "corpus/rows.jsonl"):
+        system, user, assistant = row["messages"]
+        user = {"role": "user", "content": user["content"].removesuffix(" /think")}
+        pattern = assistant["content"].rpartition("\n")[2]
+        reference = {"pattern": pattern, "headings": list(load_headings(language))}
+        rows.append(EvaluationRow(row["id"], "next_item", [system, user], reference, format=FORMAT))
+        answers.append(Generation(row["id"], "think", assistant["content"], 1, 1, 1.0, False, False))
+        history = "".join(history_patterns(row))
+        assert next_item.build_messages(history, row["domain"], FORMAT, language) == [system, user]
+    assert len(rows) > 30
+    found = aggregate(score_answers(rows, answers)[0], {}, 0)["next_item"]["modes"]["think"]
+    assert found["counts"]["malformed"] == 0
+    assert {metric: value["value"] for metric, value in found["metrics"].items()} == {
+        **dict.fromkeys(("pass_at_1", "in_domain", "first_code"), 1.0),
+        **dict.fromkeys(("trace_in_form", "cited_in_history"), 1.0),
+    }
 
 
 def test_selected_actions_are_those_of_the_longest_interest(simulated):

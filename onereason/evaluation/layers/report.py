@@ -135,9 +135,9 @@ def render_layer_report(results: Mapping[str, Any], scored: Sequence[Scored]) ->
     if results["tasks"]:
         lines += [
             "Values are means over rows with a 95 % bootstrap interval; differences are thinking minus not thinking, "
-            "over the rows asked in both modes (paired bootstrap). Malformed answers, those that cannot be read or lack "
-            "the shape that was asked for, score 0; their share is given without and with thinking. What is measured "
-            "of traces has no value without thinking.",
+            "over the rows asked in both modes (paired bootstrap). Malformed answers, which cannot be read or lack the "
+            "shape that was asked for, score 0; their share is given without and with thinking. What is measured of "
+            "traces has no value without thinking.",
             "",
             *(f"- No value for {note}." for note in notes(results)),
             *(f"- {note}." for note in partial_notes(results)),

@@ -257,5 +257,5 @@ def test_references_that_cannot_be_scored_are_refused(reference, message):
 
 def test_a_row_needs_its_pattern():
     record = {"id": "r", "task": "next_item", "messages": [{"role": "user", "content": "?"}], "reference": {}}
-    with pytest.raises(DataError, match="'reference.pattern' is missing; task 'next_item' needs a non-empty string"):
+    with pytest.raises(DataError, match=r"'reference.pattern' is missing; task 'next_item' needs a non-empty string"):
         parse_row(record, "row 1")

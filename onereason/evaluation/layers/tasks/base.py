@@ -17,8 +17,8 @@ from onereason.evaluation.scores.metrics import paired_bootstrap
 from onereason.itemic.format import ItemicFormat
 
 LAYERS = ("R0", "R1", "R2", "R3", "general")
-"""Perception, derivation, evolution, recommendation (OneReason's diagnostic layers), language ability. Of R3, this is what
-a model writes freely; rankings of a catalog's items are `onereason evaluate`."""
+"""Perception, derivation, evolution, recommendation (OneReason's diagnostic layers), language ability. Of R3, only what
+a model writes freely is measured here; rankings of a catalog's items are `onereason evaluate`."""
 
 Message = dict[str, str]
 

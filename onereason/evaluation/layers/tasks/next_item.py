@@ -1,6 +1,6 @@
 """R3: the item that comes next, written freely behind a history (`onereason.data.prompts.recommendation_messages`).
 
-No catalog restrains the answer: it has to be one whole pattern and nothing else, and where there is a trace, its form and
+No catalog restrains the answer: it has to be one whole pattern and nothing else. Where there is a trace, its form and
 what it cites are measured too. The ranking of a catalog's items is `onereason evaluate`.
 """
 
@@ -48,8 +48,8 @@ def extract(text: str, row: EvaluationRow) -> Extraction:
 
 
 def score(extraction: Extraction, row: EvaluationRow) -> dict[str, float]:
-    """Is it the sid that came next; is its domain the one asked for (always, where tokens tell no domains apart); is its
-    first code the right one, whatever its domain."""
+    """Is it the sid that came next; is its domain the one asked for (always so where tokens tell no domains apart);
+    is its first code the right one, whatever its domain."""
     domain, codes = extraction.value
     true = true_pattern(row)
     return {
