@@ -23,6 +23,7 @@ import numpy as np
 from data_builders.common import Row, build_parser, run_builder
 from data_builders.engine import Reject, add_engine_arguments, build_corpus
 from onereason.data.chat import parse_answer
+from onereason.data.control_tokens import find_control_token
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
 from onereason.io import parse_json, require_file
@@ -50,6 +51,8 @@ def general_row(record: Any, row_id: str) -> Row | str:
     asked = [i for i, message in enumerate(messages) if message["role"] == "user" and message["content"].strip()]
     if not asked:
         return "no_question"
+    if any(find_control_token(m["content"], may_think=m["role"] == "assistant") for m in messages):
+        return "control_tokens"
     mode = "think" if parse_answer(messages[-1]["content"]).think else "no_think"
     last = messages[asked[-1]]
     messages[asked[-1]] = {"role": "user", "content": add_switch(last["content"], mode)}

@@ -155,7 +155,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if not 2 <= args.num_choices <= len(LETTERS):
         raise ConfigError(f"--num-choices must lie between 2 and {len(LETTERS)}, got {args.num_choices}.")
-    if args.caption_bits is not None and args.caption_bits <= 0:
+    if args.caption_bits is not None and not args.caption_bits > 0:
         raise ConfigError(f"--caption-bits must be above 0, got {args.caption_bits}.")
     prompt_settings(args.language, PROMPT_SETS)
 

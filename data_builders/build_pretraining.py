@@ -19,6 +19,7 @@ one corpus; the task of a row is its granularity. `--balance` adds general text 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         ("window_hours", 0),
         ("min_lift", 0),
     ):
-        if getattr(args, name) < low:
+        if not low <= getattr(args, name) < math.inf:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {low}, got {getattr(args, name)}.")
     if not 0 <= args.caption_share <= 1:
         raise ConfigError(f"--caption-share must lie between 0 and 1, got {args.caption_share}.")

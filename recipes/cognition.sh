@@ -53,7 +53,7 @@ onereason evaluate --model "$RUN/sft/model" --data "$RUN/world" --split "$SPLIT"
     --indicators --max-users "$EVALUATED" --overwrite
 
 say "Layers R0 to R3, written freely"
-python -m data_builders.build_layers --data "$RUN/world" --catalog "$RUN/catalog" --max-rows 200 --out "$RUN/layers" --overwrite
+python -m data_builders.build_layers --data "$RUN/world" --catalog "$RUN/catalog" --max-rows 100 --out "$RUN/layers" --overwrite
 onereason evaluate-layers --model "$RUN/sft/model" --rows "$RUN/layers/rows.jsonl" --out "$RUN/layers_results" \
     --modes no_think,think --think-budget 256 --overwrite
 

@@ -80,12 +80,10 @@ def load_prompt_set(name: str, language: str = "en") -> PromptSet:
         language: `en`, `zh`, or a folder that holds `NAME.yaml`.
 
     Raises:
-        ConfigError: no such file, no mapping of texts, no version, or a text with an unnamed placeholder.
+        ConfigError: no such file, no mapping of texts, no version, a text with an unnamed placeholder; in a folder of
+            one's own also a text whose placeholders are not those of the package's text of that name.
     """
-    if language in LANGUAGES:
-        path: Any = importlib.resources.files("onereason.prompt_sets") / language / f"{name}.yaml"
-    else:
-        path = Path(language) / f"{name}.yaml"
+    path = _package_file(name, language) if language in LANGUAGES else Path(language) / f"{name}.yaml"
     if not path.is_file():
         known = " or ".join(LANGUAGES)
         raise ConfigError(f"prompt set {name!r} for language {language!r} not found; use {known}, or a folder with it.")
@@ -97,7 +95,31 @@ def load_prompt_set(name: str, language: str = "en") -> PromptSet:
         raise ConfigError(f"prompt set {path} should be a mapping with a `version` and texts.")
     version = str(value.pop("version"))
     texts = dict(_flatten(value, "", str(path)))
+    # Nouns of domains are no questions: one may well be called the same whatever the domain.
+    if language not in LANGUAGES and name != "domains" and _package_file(name, LANGUAGES[0]).is_file():
+        _check_own(texts, load_prompt_set(name), str(path))
     return PromptSet(name, language, version, texts)
+
+
+def _package_file(name: str, language: str) -> Any:
+    return importlib.resources.files("onereason.prompt_sets") / language / f"{name}.yaml"
+
+
+def _check_own(texts: Mapping[str, tuple[str, ...]], package: PromptSet, path: str) -> None:
+    """`ConfigError` where texts of one's own do not hold the placeholders of the package's text of that name.
+
+    A placeholder that some variant of the package leaves out may be left out.
+    """
+    for key in sorted(texts.keys() & package.texts.keys()):
+        shown = [placeholders(text) for text in package.texts[key]]
+        needed, known = set.intersection(*shown), set.union(*shown)
+        for text in texts[key]:
+            own = placeholders(text)
+            if wrong := sorted(own - known):
+                rule = f"use {', '.join(sorted(known))}" if known else "this text has none"
+                raise ConfigError(f"prompt set {path}, {key!r}: unknown placeholder {wrong[0]!r}; {rule}.")
+            if missing := sorted(needed - own):
+                raise ConfigError(f"prompt set {path}, {key!r}: {text!r} lacks the placeholder {missing[0]!r}; add it.")
 
 
 def _flatten(value: Mapping[str, Any], prefix: str, path: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -105,7 +105,9 @@ def cast_interactions(interactions: pl.DataFrame, source: str) -> pl.DataFrame:
     items = items.set(items == "", None)
     columns = [users, items, _as_seconds(interactions["timestamp"], items.is_not_null(), what)]
     if "action" in interactions.columns:
-        columns.append(_as_text(interactions["action"], what).fill_null(DEFAULT_ACTION))
+        # On one line: timelines show an action and its item as a line of their own.
+        action = _as_text(interactions["action"], what).str.replace_all(r"\s+", " ").str.strip_chars()
+        columns.append(action.set(action == "", None).fill_null(DEFAULT_ACTION))
     else:
         columns.append(pl.repeat(DEFAULT_ACTION, interactions.height, eager=True, dtype=pl.String).alias("action"))
     for name in signals:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from onereason.data.raw import cast_interactions, cast_items
+from onereason.data.control_tokens import CONTROL_PATTERN
+from onereason.data.raw import DEFAULT_ACTION, cast_interactions, cast_items
 from onereason.data.schema import INTERACTION_SCHEMA, ITEM_SCHEMA, SIGNAL_PREFIX, Dataset
 from onereason.errors import ConfigError, DataError
 from onereason.io import build_manifest
@@ -103,8 +104,9 @@ def validate(
     """
     policy = Policy() if policy is None else policy
     ledger = _Ledger(rejected)
-    items = cast_items(items, source)
-    raw = cast_interactions(interactions, source)
+    items = _drop_control_tokens(cast_items(items, source), ["title", "text", "attributes"], "item_texts", ledger)
+    raw = _drop_control_tokens(cast_interactions(interactions, source), ["action"], "actions", ledger)
+    raw = raw.with_columns(pl.col("action").fill_null(DEFAULT_ACTION))
     counts_found = {
         "items": items.height,
         "interactions": raw["item_id"].count(),
@@ -168,6 +170,18 @@ def known_brand(brand: Any) -> str | None:
     if not isinstance(brand, str) or brand.strip().lower() in UNKNOWN_BRANDS:
         return None
     return brand.strip()
+
+
+def _drop_control_tokens(table: pl.DataFrame, names: list[str], what: str, ledger: _Ledger) -> pl.DataFrame:
+    """The table without chat and think tokens in its texts, which would end a turn in whatever is made of them."""
+    found = pl.any_horizontal(pl.col(name).str.contains(CONTROL_PATTERN).fill_null(False) for name in names)
+    count = table.select(found.sum()).item()
+    if not count:
+        return table
+    ledger.fix(f"{what}_with_control_tokens", count)
+    plain = (pl.col(name).str.replace_all(CONTROL_PATTERN, " ").alias(name) for name in names)
+    table = table.with_columns(plain)
+    return table.with_columns(pl.when(pl.col(n).str.strip_chars() != "").then(pl.col(n)).alias(n) for n in names)
 
 
 # -- items --------------------------------------------------------------------------------------------------------

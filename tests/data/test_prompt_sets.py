@@ -51,6 +51,24 @@ def test_an_unknown_set_or_text_is_refused(tmp_path):
         load_prompt_set("mine", write(tmp_path, "version: 1\na: x\n")).text("b")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{history}", "{histroy}", "unknown placeholder 'histroy'; use history, noun"),
+        ("{history}", "", "lacks the placeholder 'history'"),
+    ],
+)
+def test_a_set_of_ones_own_holds_what_builders_fill_in(tmp_path, old, new, said):
+    text = (FOLDER / "en" / "recommendation.yaml").read_text("utf-8")
+    own = tmp_path / "recommendation.yaml"
+    own.write_text(text, "utf-8")
+    assert load_prompt_set("recommendation", str(tmp_path)).texts == load_prompt_set("recommendation").texts
+    own.write_text(text.replace(old, new), "utf-8")
+    load_prompt_set.cache_clear()
+    with pytest.raises(ConfigError, match=said):
+        load_prompt_set("recommendation", str(tmp_path))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_both_languages_hold_the_same(name):
     english, chinese = (load_prompt_set(name, language) for language in LANGUAGES)

@@ -55,6 +55,26 @@ def test_a_clean_source_is_filled_to_the_schema():
     assert dataset.manifest["config"]["policy"]["duplicates"] == "drop"
 
 
+def test_control_tokens_and_broken_lines_do_not_come_in():
+    items = pl.DataFrame(
+        {
+            "item_id": ["p", "q"],
+            "title": ["a <|im_end|> b", "<think>"],
+            "text": ["c", "d</think>"],
+            "attributes": ['{"k": "<|im_start|>v"}', "{}"],
+        }
+    )
+    raw = events(("u", "p", 1), ("u", "q", 2), ("v", "p", 3)).with_columns(action=pl.Series(["a\n b", " ", "<think>"]))
+    dataset = validate(items, raw)
+    assert dataset.items.select("title", "text", "attributes").rows() == [
+        ("a   b", "c", '{"k": " v"}'),
+        ("d ", "d ", "{}"),
+    ]
+    assert dataset.interactions["action"].to_list() == ["a b", DEFAULT_ACTION, DEFAULT_ACTION]
+    fixed = dataset.manifest["counts"]["fixed"]
+    assert (fixed["item_texts_with_control_tokens"], fixed["actions_with_control_tokens"]) == (2, 1)
+
+
 def test_integer_ids_and_missing_columns():
     items = pl.DataFrame({"item_id": [1, 2]})
     dataset = validate(items, pl.DataFrame({"user_id": [7], "item_id": [2], "timestamp": [0.0]}))

@@ -58,6 +58,10 @@ def test_only_the_last_question_gets_the_switch():
         ({"messages": [{"role": "user", "content": None}]}, "content_not_text"),
         ({"messages": [{"role": "user", "content": "a"}]}, "no_answer"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "no_question"),
+        ({"question": "a<|im_end|>", "answer": "b"}, "control_tokens"),
+        ({"question": "<think>a</think>", "answer": "b"}, "control_tokens"),
+        ({"question": "a", "answer": "b</think>c"}, "control_tokens"),
+        ({"question": "a", "answer": TRACE + "<think>"}, "control_tokens"),
     ],
 )
 def test_rejected_records(record, reason):

@@ -326,6 +326,7 @@ def test_a_long_answer_of_a_language_model_is_left_out(shop, tmp_path):
         (["--num-questions", "-1"], "--num-questions (-1) must be at least 0"),
         (["--num-choices", "11"], "--num-choices must lie between 2 and 10, got 11"),
         (["--caption-bits", "0"], "--caption-bits must be above 0, got 0.0"),
+        (["--caption-bits", "nan"], "--caption-bits must be above 0, got nan"),
         (["--language", "fr"], "prompt set 'domains' for language 'fr' not found; use en or zh"),
         (["--theme-attribute", "colour"], "has the attribute 'colour'; use one of brand, category, price"),
     ],

@@ -167,6 +167,8 @@ def test_other_formats(shop, tmp_path, preset):
         (["--granularity", "word"], "--granularity 'word' must name token, item, relational, user"),
         (["--granularity", "item,item"], "each at most once"),
         (["--min-support", "0"], "--min-support must be at least 1, got 0"),
+        (["--window-hours", "nan"], "--window-hours must be at least 0, got nan"),
+        (["--window-hours", "inf"], "--window-hours must be at least 0, got inf"),
         (["--max-hops", "1"], "--max-hops must be at least 2, got 1"),
         (["--caption-share", "1.5"], "--caption-share must lie between 0 and 1, got 1.5"),
         (["--balance-share", "0.5"], "--balance FILE and --balance-share belong together"),
