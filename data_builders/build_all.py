@@ -32,11 +32,12 @@ from data_builders.common import (
     add_theme_argument,
     check_engine_arguments,
 )
+from onereason.cognition.facts import load_item_facts
 from onereason.config import check_seed
 from onereason.data.schema import INTERACTIONS_FILE, ITEMS_FILE
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import MANIFEST_NAME, hash_file, read_json, require_output_dir, write_json, write_text
-from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE
+from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 
 DATA, CATALOG, SPLIT, WORDS, THEME, ENGINE = "data", "catalog", "split", "language", "theme", "engine"
 
@@ -54,6 +55,9 @@ CORPORA: dict[str, tuple[str, frozenset[str]]] = {
     "general": ("build_general", frozenset({ENGINE})),
 }
 """Corpus -> the builder's module, and which of the shared arguments it takes; in the order of training."""
+
+NEED_THEMES = frozenset({"derivation", "evolution", "rationale", "recommendation"})
+"""Corpora about interests, which are made of the items' categories."""
 
 SHARED = ("split_method", "validation_start", "test_start", "language", "theme_attribute")
 """Settings that all corpora of a folder have in common, beside data, catalog and seed."""
@@ -104,6 +108,18 @@ def choose_corpora(only: str | None, has_general: bool) -> list[str]:
             raise ConfigError("corpus general needs a source: --general FILE or --synthetic N.")
         wanted = [name for name in wanted if name != "general"]
     return [name for name in CORPORA if name in wanted]
+
+
+def drop_what_needs_themes(names: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The corpora that items without categories allow; the others are named, or refused where --only asks for them."""
+    blocked = [name for name in names if name in NEED_THEMES]
+    if not blocked or any(load_item_facts(args.data, Catalog.load(args.catalog), args.theme_attribute).themes):
+        return list(names)
+    why = "no item has a category (--theme-attribute names the attribute that says what an item is about)"
+    if args.only is not None:
+        raise ConfigError(f"{', '.join(blocked)} cannot be built: {why}.")
+    print(f"left out {', '.join(blocked)}: {why}", flush=True)
+    return [name for name in names if name not in NEED_THEMES]
 
 
 def arguments_of(name: str, args: argparse.Namespace, overrides: Mapping[str, Sequence[str]]) -> list[str]:
@@ -256,6 +272,7 @@ def build(args: argparse.Namespace) -> int:
     for name in overrides:
         if name not in names:
             raise ConfigError(f"{name}.{overrides[name][0].removeprefix('--')}: corpus {name} is not built here.")
+    names = drop_what_needs_themes(names, args)
     plans = {name: plan_corpus(name, args, overrides) for name in names}
     finished = check_finished(args.out, plans, args, cache(hash_file))
     seconds = read_seconds(args.out, finished)

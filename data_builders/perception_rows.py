@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from data_builders.common import Row
 from data_builders.engine import Reject
 from onereason.cognition.captions import CaptionVocabulary, clean_caption
+from onereason.cognition.normalise import share_a_word
 from onereason.cognition.reading import CatalogReading, Reader
 from onereason.cognition.streams import Stream
 from onereason.data.prompts import SWITCHES, Message, attribute_noun, opening_turns
@@ -255,10 +256,14 @@ def check_answer(exercise: Exercise, text: str, items: PerceptionItems, options:
     found = items.catalog.format.parse(line)
     if found.items or found.num_malformed:
         return Reject(exercise.id, "teacher_itemic_tokens", line)
+    if line.startswith(("{", "[", "```")):
+        return Reject(exercise.id, "teacher_answer_not_prose", line)
     if exercise.value and exercise.value.lower() not in line.lower():
         return Reject(exercise.id, "teacher_answer_without_value", line)
     if not exercise.value and options.bits is not None and not (line := clean_caption(line)):
         return Reject(exercise.id, "coarse_caption_empty", text)
+    if not exercise.value and not share_a_word(line, exercise.answer):
+        return Reject(exercise.id, "teacher_answer_unrelated", line)
     if len(line) > options.max_chars:
         return Reject(exercise.id, "teacher_answer_too_long", line)
     return line

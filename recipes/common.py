@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from onereason.evaluation.candidates import render_prompts
 from onereason.evaluation.recommendation import SYSTEM_OF_MODE
 from onereason.evaluation.runner import EvaluationConfig, build_problem, evaluate
 from onereason.io import read_jsonl
+from onereason.itemic.format import ItemicFormat
 from onereason.itemic.trie import build_catalog_trie
 from onereason.model.folder import ModelFolder, load_model_folder, require_catalog
 
@@ -183,6 +185,25 @@ class EncodedMixture(Dataset):
         return self.encoded[corpus][row]
 
 
+_ITEMIC_LOOKING = re.compile(r"<[a-z]+(?:_[a-z])?_[0-9]+>|<\|[a-z]+_(?:begin|end)\|>")
+"""Tokens of the formats in the wild; a model that does not have them reads them as a string of letters."""
+
+
+def refuse_foreign_tokens(rows: Sequence[Mapping[str, Any]], format: ItemicFormat, where: str, most: int = 500) -> None:
+    """`DataError` where a corpus writes items in another format than the model's; its first rows are looked at."""
+    known = set(format.tokens())
+    for row in rows[:most]:
+        texts = [row.get("text"), *(message.get("content") for message in row.get("messages") or ())]
+        for text in texts:
+            for token in _ITEMIC_LOOKING.findall(text) if isinstance(text, str) else ():
+                if token not in known:
+                    raise DataError(
+                        f"{where}, row {row.get('id')!r} holds {token}, which is no token of the model's format "
+                        f"{format.name!r} with codes a level {list(format.codes_per_level)}; build the corpus with the "
+                        "model's catalog."
+                    )
+
+
 def load_mixture(
     data: DataConfig, tokenizer: Any, vocabulary: Any, training: TrainingConfig, num_processes: int
 ) -> EncodedMixture:
@@ -205,6 +226,7 @@ def load_mixture(
     encoded = {}
     for name, path in paths.items():
         rows = read_jsonl(path, f"corpus {name!r}")
+        refuse_foreign_tokens(rows, vocabulary.format, f"corpus {name!r} ({path})")
         try:
             encoded[name] = encode_rows(rows, tokenizer, vocabulary, data.max_length)
         except DataError as error:

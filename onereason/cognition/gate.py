@@ -1,7 +1,7 @@
 """What a trace has to pass before it may teach: form, leakage, citations, and a judge.
 
-The cheap checks come first, and the first problem decides. A judge behind a teacher is asked about whole shards at once,
-and only about what has passed all else.
+The cheap checks come first, and the first problem decides. A judge behind a teacher is asked about whole shards at
+once, and only about what has passed all else.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from dataclasses import dataclass, field
 from onereason.cognition.checks.citations import CitationReader
 from onereason.cognition.checks.leakage import LeakDetector
 from onereason.cognition.checks.patterns import PatternReader
-from onereason.cognition.checks.problem import Problem
-from onereason.cognition.checks.structure import TraceForm, check_structure, check_tokens, count_words
+from onereason.cognition.checks.problem import Problem, excerpt
+from onereason.cognition.checks.structure import (
+    TraceForm,
+    check_structure,
+    check_tokens,
+    count_words,
+    list_candidates,
+    split_stages,
+)
 from onereason.cognition.evidence import Evidence
 from onereason.cognition.facts import ItemFacts
 from onereason.cognition.judge.claims import FactTable
@@ -23,6 +30,7 @@ from onereason.cognition.judge.safety import check_safety
 from onereason.cognition.judge.traces import SCORES, Thresholds, TraceContext, TraceJudge, Verdict
 from onereason.cognition.knowledge import Knowledge
 from onereason.cognition.lexicon import LEXICON_LANGUAGES
+from onereason.cognition.normalise import cjk_share, share_a_word
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.trace import load_headings
 from onereason.errors import ConfigError
@@ -58,6 +66,7 @@ class TraceGate:
     Attributes:
         facts: the catalogue's items.
         names: of the interests.
+        interest_of: interest of each item, negative where unknown; empty where it plays no part.
         language: of the traces.
         max_words: a trace may have; each Chinese character counts as one.
         max_candidates: interests a trace may list.
@@ -72,6 +81,7 @@ class TraceGate:
     max_candidates: int = 5
     thresholds: Thresholds = field(default_factory=Thresholds)
     judge: TeacherJudge | None = None
+    interest_of: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self._headings = tuple(load_headings(self.language))
@@ -83,6 +93,7 @@ class TraceGate:
         self._form = TraceForm(
             self._headings, max_candidates=self.max_candidates, max_length=self.max_words, measure=count_words
         )
+        self._places: dict[str, int] = {}
         self._rules = TraceJudge(self._reader, FactTable(self.facts))
 
     def find_leak(self, text: str, target: int, shown: Sequence[int] = ()) -> Problem | None:
@@ -120,6 +131,9 @@ class TraceGate:
         if leak is not None:
             return leak
         citations = self._citations.read(text, pruned)
+        wrong = self._check_language(text)
+        if wrong is not None:
+            return wrong
         problems = citations.problems(at_least=1) or check_safety(self._reader.read(text)[1], self._lexicon)
         return problems[0] if problems else None
 
@@ -131,7 +145,45 @@ class TraceGate:
         if leak is not None:
             return leak
         problems = self._citations.read(case.trace, case.shown).problems()
-        return problems[0] if problems else None
+        if problems or case.evidence is not None:
+            return problems[0] if problems else None
+        return self._check_language(case.trace) or self._check_grounding(case.trace)
+
+    def _check_language(self, text: str) -> Problem | None:
+        """`wrong_language` of a model's text that is Chinese where English was asked for, or the other way round."""
+        share = cjk_share(self._reader.read(text)[1])
+        return Problem("wrong_language", f"{share:.0%} CJK") if (share > 0.3) != (self._lexicon == "zh") else None
+
+    def _check_grounding(self, trace: str) -> Problem | None:
+        """Does a model's trace speak of what it cites: each interest with citations shares a word with one of them?
+
+        A template's trace is made of the very tables that this would look into.
+        """
+        stages = split_stages(trace, self._headings)
+        cited = 0
+        for candidate in list_candidates(stages[1] or ""):
+            patterns, words = self._reader.read(candidate)
+            if not patterns:
+                continue
+            cited += 1
+            told = " ".join([self._about(pattern) for pattern in patterns])
+            if not share_a_word(words, told):
+                return Problem("interest_ungrounded", excerpt(candidate))
+        return None if cited else Problem("interests_without_evidence")
+
+    def _about(self, pattern: str) -> str:
+        """What is known of the items under a pattern, in words."""
+        if not self._places:
+            for index, known in enumerate(self.facts.patterns):
+                self._places.setdefault(known, index)
+        index = self._places.get(pattern)
+        if index is None:
+            return ""
+        facts = self.facts
+        values = [value for of in facts.attributes[index].values() for value in of]
+        interest = self.interest_of[index] if self.interest_of else -1
+        named = [self.names[interest]] if interest >= 0 else []
+        return " ".join([facts.titles[index], facts.captions[index], *values, *named])
 
     def _context(self, case: TraceCase) -> TraceContext:
         evidence = case.evidence
@@ -157,12 +209,12 @@ def add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     """What traces have to pass."""
     group = parser.add_argument_group("checks")
     group.add_argument("--max-trace-words", type=int, default=400, help="longest trace (default: %(default)s)")
-    group.add_argument("--max-candidates", type=int, default=5, help="interests a trace may list (default: %(default)s)")
+    group.add_argument("--max-candidates", type=int, default=5, help="interests of a trace at most (%(default)s)")
     group.add_argument(
-        "--judge", choices=JUDGES, default="rules", help="who scores traces; teacher asks the same model that writes them"
+        "--judge", choices=JUDGES, default="rules", help="who scores traces; teacher: the model that writes them"
     )
     group.add_argument(
-        "--judge-fallback", choices=FALLBACKS, default="rules", help="what becomes of a trace whose verdict is unreadable"
+        "--judge-fallback", choices=FALLBACKS, default="rules", help="who scores a trace whose verdict is unreadable"
     )
     group.add_argument(
         "--judge-thresholds", metavar="NAME=VALUE,...", help=f"lowest scores that pass, 0 to 1: {', '.join(SCORES)}"
@@ -178,11 +230,17 @@ def gate_from_arguments(args: argparse.Namespace, knowledge: Knowledge, teacher:
     for name in ("max_trace_words", "max_candidates"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    if getattr(args, "num_candidates", 1) > args.max_candidates:
+        raise ConfigError(
+            f"--num-candidates ({args.num_candidates}) is above --max-candidates ({args.max_candidates}): no trace "
+            "would pass."
+        )
     if args.judge == "teacher" and teacher.name == "template":
         raise ConfigError("--judge teacher needs a model; give --teacher endpoint or --teacher local:MODEL_DIR.")
     thresholds = parse_thresholds(args.judge_thresholds)
     names = knowledge.interests.names
     gate = TraceGate(knowledge.facts, names, args.language, args.max_trace_words, args.max_candidates, thresholds)
+    gate.interest_of = knowledge.interest_of
     if args.judge == "teacher":
         rules = TraceJudge(PatternReader(knowledge.facts.format), FactTable(knowledge.facts))
         gate.judge = TeacherJudge(teacher, rules, args.language, args.judge_fallback)

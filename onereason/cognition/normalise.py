@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 
 _CJK_RANGES = (
     "\u3040-\u30ff\u31f0-\u31ff"  # kana, written without spaces like the ideographs
@@ -38,8 +39,13 @@ def _fold(character: str) -> str:
     folded = unicodedata.normalize("NFKC", character).casefold()
     if ord(unicodedata.normalize("NFKD", folded)[0]) <= _LAST_ACCENTED:
         folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
-    kept = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
+    # what a character falls into is folded like any other: loose marks are dropped
+    kept = "".join("" if unicodedata.category(c) in ("Mn", "Me") else c if _is_letter(c) else " " for c in folded)
     return _CJK.sub(r" \g<0> ", kept)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) == "Mc"
 
 
 _ASCII = bytes(ord(_fold(chr(code)) or " ") for code in range(128)) + bytes(128)
@@ -93,3 +99,18 @@ def is_cjk(word: str) -> bool:
 def mostly_cjk(words: list[str] | tuple[str, ...]) -> bool:
     """Whether at least half of the words are single CJK characters."""
     return 2 * sum(map(is_cjk, words)) >= len(words) > 0
+
+
+def share_a_word(first: str, second: str) -> bool:
+    """Whether two texts have a word of three letters or more in common, or two CJK characters in a row."""
+    words = [w for w in normalise(second).words if len(w) > 2 or not w.isascii()]
+    spaced = normalise(first).spaced
+    if any(word.isascii() and f" {word} " in spaced for word in words):
+        return True
+    return any(f" {a} {b} " in spaced for a, b in pairwise(words) if not (a.isascii() or b.isascii()))
+
+
+def cjk_share(text: str) -> float:
+    """Share of the letters that are Chinese or Japanese characters; 0 for a text without letters."""
+    letters = [c for c in text if c.isalpha()]
+    return sum(_CJK.match(c) is not None for c in letters) / len(letters) if letters else 0.0

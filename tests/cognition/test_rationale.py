@@ -69,11 +69,11 @@ def test_a_rationale_in_two_wordings(known):
     writer = RationaleWriter(known)
     goes_on = Rationale([(TENTS, [2]), (TEA, [0, 1])], TEA, TEA, "video")
     assert writer.write(goes_on, 0) == (
-        f"Of the history, these matter: {three} is about tents; tea shows in {one}, {two}. "
+        f"Of the history, these matter: {three} goes with tents; tea shows in {one}, {two}. "
         "Of these, tea is what goes on."
     )
     assert writer.write(goes_on, 1) == (
-        f"What counts here: tents shows in {three}; {one}, {two} are about tea. So tea most likely holds."
+        f"What counts here: tents shows in {three}; {one}, {two} go with tea. So tea most likely holds."
     )
     leads = Rationale([(TEA, [0])], TEA, TRAINS, "video")
     assert writer.write(leads, 0).endswith(" From tea, users tend to go on to trains.")

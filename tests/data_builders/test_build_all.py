@@ -14,7 +14,7 @@ from onereason import prompt_sets
 from onereason.data.chat import check_row
 from onereason.errors import ConfigError
 from onereason.io import read_json, read_jsonl
-from tests.cognition_worlds import write_simulated
+from tests.cognition_worlds import make_facts, write_simulated, write_world
 
 SYNTHETIC = 12
 LESS = ("instruction.num_rows=120", "pretraining.granularity=item")
@@ -339,3 +339,19 @@ def test_every_builder_has_a_parser_of_its_own(repository):
     for name, (module, _) in CORPORA.items():
         builder = sys.modules.get(f"data_builders.{module}") or __import__(f"data_builders.{module}", fromlist=["x"])
         assert {"--out", "--seed"} <= set(builder.make_parser()._option_string_actions), name
+
+
+# -- items without categories ---------------------------------------------------------------------------------------
+
+
+def test_without_categories_what_is_about_interests_is_left_out_and_named(tmp_path, capsys):
+    facts = make_facts([(("video", "prod")[n % 2], {"colour": ("red", "blue")[n // 2 % 2]}) for n in range(16)], None)
+    histories = {f"u{n}": [(n + k) % 16 for k in range(6)] for n in range(8)}
+    world = write_world(tmp_path / "world", facts, histories)
+    given = [*world.arguments, "--out", str(tmp_path / "out")]
+    assert main([*given, "--only", "caption,evolution"]) == 2
+    assert "evolution cannot be built: no item has a category" in capsys.readouterr().err
+    assert main(["instruction.num_rows=60", *given]) == 0
+    assert "left out derivation, evolution, rationale, recommendation: no item" in capsys.readouterr().out
+    built = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert built == set(CORPORA) - {"derivation", "evolution", "rationale", "recommendation", "general"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from conftest import REPOSITORY, command, environment, launch, losses, overrides
 
 from onereason.data.chat import encode_rows
 from onereason.data.mixture import MixtureOrder
+from onereason.errors import DataError
 from onereason.io import read_jsonl
+from onereason.itemic.format import load_format
 from onereason.itemic.vocabulary import ItemicVocabulary
 from onereason.model.folder import ModelFolder, load_model_folder
-from recipes.common import EncodedMixture, TrainingConfig
+from recipes.common import EncodedMixture, TrainingConfig, refuse_foreign_tokens
 from recipes.run import build_training_arguments
 from recipes.sft_trainer import (
     RecommendationSFTTrainer,
@@ -41,6 +44,15 @@ def tuned(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "run"
     run_in_process("sft", overrides("sft", world, out))
     return out
+
+
+@pytest.mark.parametrize("token", ["<a_1>", "<s_c_1>", "<|item_begin|>"])
+def test_a_corpus_of_another_format_is_refused(token):
+    format = load_format("onereason", 2, 8)
+    good = chat("What is <|video_begin|><s_a_1><s_b_2>? <think> and <|im_start|> are the template's own", "a", "think")
+    refuse_foreign_tokens([good], format, "corpus 'x'")
+    with pytest.raises(DataError, match=rf"corpus 'x', row .* holds {re.escape(token)}, which is no token"):
+        refuse_foreign_tokens([good, chat("q", f"It is {token}", "think")], format, "corpus 'x'")
 
 
 def chat(question: str, answer: str, mode: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onereason.data.control_tokens import CONTROL_PATTERN
 from onereason.data.readers.streaming.engine import Stages, read_errors, sql_text
 from onereason.data.readers.streaming.layout import ItemTable, Layout
 from onereason.data.readers.streaming.ledger import MAX_EXAMPLES, Ledger
@@ -106,7 +107,8 @@ def write_items(
     """Writes the used items in order, once as the dataset's item table and once as a catalog's."""
     name = f"{list(layout.domain_names)}[i.domain + 1]"
     item = f"{name} || ':' || i.pid AS item_id, {name} AS domain"
-    tag = "CASE WHEN g.text IS NULL THEN '{}' ELSE to_json({'tag': g.text})::VARCHAR END"
+    text = _plain("coalesce(c.text, '')")
+    tag = f"CASE WHEN g.text IS NULL THEN '{{}}' ELSE to_json({{'tag': {_plain('g.text')}}})::VARCHAR END"
     tags = "LEFT JOIN tags g USING (place)"
     if not layout.tags:
         tag, tags = "'{}'", ""
@@ -116,10 +118,10 @@ def write_items(
         codes.insert(0, f"(i.code // {below} % {size})::INTEGER")
         below *= size
     outputs = (
-        (items_path, f"{item}, NULL::VARCHAR AS title, coalesce(c.text, '') AS text, {tag} AS attributes", tags),
+        (items_path, f"{item}, NULL::VARCHAR AS title, {text} AS text, {tag} AS attributes", tags),
         (
             catalog_path,
-            f"{item}, [{', '.join(codes)}] AS codes, coalesce(c.text, '') AS caption, i.training AS popularity",
+            f"{item}, [{', '.join(codes)}] AS codes, {text} AS caption, i.training AS popularity",
             "",
         ),
     )
@@ -128,6 +130,11 @@ def write_items(
             f"COPY (SELECT {columns} FROM items i LEFT JOIN captions c USING (place) {joins} ORDER BY i.place) "
             f"TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION zstd)"
         )
+
+
+def _plain(column: str) -> str:
+    """A text without control tokens, which would end a turn or open a trace wherever the text is shown."""
+    return f"regexp_replace({column}, {sql_text(CONTROL_PATTERN)}, ' ', 'g')"
 
 
 def count_collisions(con: DuckDBPyConnection, format: ItemicFormat) -> dict[str, int]:
