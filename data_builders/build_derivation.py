@@ -4,8 +4,8 @@ r"""R1, derivation: where one item leads to, told from that item alone.
 
 Pairs come from training timelines: the very next item, an item near it, and a search after a play where the logs have
 searches (`--search-actions`). A judge sorts them into explicitly related, uncertain and unrelated; only the first
-teach. A pair gives the six fields of its hop as JSON, with or without a trace, or a choice among items of which one goes
-with the source. Pairs that say the same of one source (same kind of hop, same category and domain) give one row.
+teach. A pair gives the six fields of its hop as JSON, with or without a trace, or a choice among items of which one
+goes with the source. Pairs that say the same of one source (same kind of hop, same category and domain) give one row.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from onereason.errors import ConfigError
 PROMPT_SETS = ("domains", "derivation", "trace")
 
 CARD = """
-What an item leads to in one hop. `bridge` rows answer with six fields: the need behind the source, the type of the hop,
-the hop in the abstract, the direction it continues in, the reason out of the logs, and how sure it is. `item2item` rows
-choose the item that goes with the source among others whose category has nothing to do with it. The source is all that is
-shown; the target decided about the answer and is named in none.
+What an item leads to in one hop. `bridge` rows answer with six fields: the need behind the source, the type of the
+hop, the hop in the abstract, the direction it continues in, the reason out of the logs, and how sure it is. `item2item`
+rows choose the item that goes with the source among others whose category has nothing to do with it. The source is all
+that is shown; the target decided about the answer and is named in none.
 
 Pairs were seen in the training part of the split. Uncertain and unrelated ones were rejected.
 """
@@ -131,9 +131,7 @@ class DerivationSource:
         if problem is not None:
             return Reject(hop.id, problem.reason, problem.detail)
         system, user = self.writer.messages(source, target, hop.turn)
-        return self._row(
-            f"{hop.id}:bridge", "bridge", target, [system, user], answer, trace, self.teacher.name
-        )
+        return self._row(f"{hop.id}:bridge", "bridge", target, [system, user], answer, trace, self.teacher.name)
 
     def _choice(self, row_id: str, source: int, target: int, stream: Stream) -> Row | Reject:
         """The target among items whose interest has nothing to do with the source's."""
@@ -195,7 +193,7 @@ class DerivationSource:
 
 
 def drop_repeats(pairs: Pairs, interests: np.ndarray, domains: Sequence[str]) -> Pairs:
-    """One pair of those that say the same of a source: kind of hop, interest and domain it leads to; the first found."""
+    """The first of the pairs that say the same of a source: kind of hop, interest and domain it leads to."""
     kind = np.unique(np.array(domains), return_inverse=True)[1]
     keys = np.stack([pairs.sources, pairs.types, interests[pairs.targets], kind[pairs.targets]])
     first = np.unique(keys, axis=1, return_index=True)[1]
@@ -229,7 +227,8 @@ def build(args: argparse.Namespace) -> None:
     interests = inputs.knowledge.interests.of_item
     pairs = drop_repeats(found, interests, inputs.facts.domains)
     writer = HopWriter(inputs.knowledge, args.language)
-    near = symmetrize(count_window(interests[items].astype(np.int64), offsets, args.window, len(inputs.knowledge.interests)))
+    events = interests[items].astype(np.int64)
+    near = symmetrize(count_window(events, offsets, args.window, len(inputs.knowledge.interests)))
     related = compute_lift(near).toarray() >= 1.0
     np.fill_diagonal(related, True)
     by_domain: dict[str, list[int]] = {}

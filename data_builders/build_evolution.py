@@ -8,8 +8,8 @@ r"""R2, evolution: how one interest of a user moves through a dated timeline.
 | topic | how a named interest evolves | `logic_chain` JSON: dated actions, and why each follows |
 | direct | how the main interest evolves | the same; the interest is not named |
 
-Each user's longest episode that passes the judge is asked about. A share of questions name an interest that the timeline
-does not hold: the right answer is an empty list. So it is for `direct` where no episode passes.
+Each user's longest episode that passes the judge is asked about. A share of questions name an interest that the
+timeline does not hold: the right answer is an empty list. So it is for `direct` where no episode passes.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from onereason.errors import ConfigError
 PROMPT_SETS = ("evolution",)
 
 CARD = """
-Questions about how one interest moves through a user's dated timeline. An episode begins with a burst of one interest and
-goes on while items hold it, narrow to a side of it, or step to where it leads. Answers are JSON; actions are copied
+Questions about how one interest moves through a user's dated timeline. An episode begins with a burst of one interest
+and goes on while items hold it, narrow to a side of it, or step to where it leads. Answers are JSON; actions are copied
 from the timeline; an empty list is the right answer where the timeline holds no such interest.
 
-Only the training part of the split is read. Validation and test items appear in no row.
+Only the training part of the split is read. No row is made of a validation or test event.
 """
 
 
@@ -129,7 +129,8 @@ class EvolutionSource:
         if stream.chance(self.empty_share):
             plan.extend(self._absent(shown, items, stream))
         told = [e for e in find_episodes(self.inputs.knowledge, items) if len(e) >= self.min_events]
-        chosen = [e for e in told if not judge_chain(self.writer.chain(e, timeline), [entry.text for entry in timeline])]
+        entries = [entry.text for entry in timeline]
+        chosen = [e for e in told if not judge_chain(self.writer.chain(e, timeline), entries)]
         if not chosen:
             if stream.chance(self.empty_share):
                 trace = self.writer.prompts.text("no_chain") if stream.chance(self.think_share) else None
@@ -159,7 +160,8 @@ class EvolutionSource:
         answer = orjson.dumps([shown.timeline[place].text for place in episode.places]).decode()
         trace = self.writer.trace(episode, shown.timeline, shown.turn) if thinks else None
         topic = self.writer.names[episode.interest]
-        return self._row(f"{shown.user_id}:action_selection", shown, "action_selection", topic, answer, trace, "template")
+        row_id = f"{shown.user_id}:action_selection"
+        return self._row(row_id, shown, "action_selection", topic, answer, trace, "template")
 
     def _assign(self, draft: ChainDraft) -> ChainAssignment:
         return ChainAssignment(draft.id, self.writer, draft.episode, draft.shown.timeline)

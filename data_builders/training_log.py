@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -43,7 +44,7 @@ class TrainingLog:
     actions: pl.Series
     queries: pl.Series | None
 
-    @property
+    @cached_property
     def has_dates(self) -> bool:
         """Whether timestamps are moments, and not just an order."""
         times = self.timestamps

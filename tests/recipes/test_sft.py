@@ -409,7 +409,7 @@ def test_the_checkpoint_is_chosen_by_recall_after_a_trace(world: Path, tmp_path:
     assert recall == max(entry["eval_recall_at_10"] for entry in found)
     manifest = json.loads((out / "model" / "manifest.json").read_text())
     assert manifest["validation"] == {"recall_at_10": recall}
-    assert manifest["prompt"] == {"style": "chat", "max_history": 50}
+    assert manifest["prompt"] == {"style": "chat", "max_history": 50, "language": "en"}
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------
