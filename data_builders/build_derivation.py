@@ -70,7 +70,8 @@ class DerivationSource:
         pairs: candidates, none that says the same as another.
         relations: class of each pair, index into `RELATIONS`.
         writer, teacher, gate: who describes hops, and what the descriptions have to pass.
-        unlike: interest -> items of a domain that have nothing to do with it.
+        related: boolean, whether two interests have to do with each other.
+        by_domain: items of each domain.
         choice_share, think_share: rows that ask for a choice; bridge rows with a trace.
         num_choices: of a choice.
         seed: of the random choices.
@@ -125,9 +126,14 @@ class DerivationSource:
         if isinstance(fields, str):
             return Reject(hop.id, fields, text[:200])
         source, target = int(self.pairs.sources[hop.place]), int(self.pairs.targets[hop.place])
-        answer = orjson.dumps(fields).decode()
+        try:
+            answer = orjson.dumps(fields).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 file holds
+            return Reject(hop.id, "teacher_broken_json")
         trace = self.writer.trace(self.pairs, hop.place, hop.turn) if hop.thinks else None
-        problem = self.gate.find_leak(f"{trace or ''}\n{answer}", target)
+        # read as text: in JSON, an escape such as \n would stand between the words of a name
+        said = "\n".join([trace or "", *map(str, fields.values())])
+        problem = self.gate.find_leak(said, target)
         if problem is not None:
             return Reject(hop.id, problem.reason, problem.detail)
         system, user = self.writer.messages(source, target, hop.turn)
@@ -192,12 +198,17 @@ class DerivationSource:
         }
 
 
-def drop_repeats(pairs: Pairs, interests: np.ndarray, domains: Sequence[str]) -> Pairs:
-    """The first of the pairs that say the same of a source: kind of hop, interest and domain it leads to."""
+def drop_repeats(pairs: Pairs, relations: np.ndarray, interests: np.ndarray, domains: Sequence[str]) -> np.ndarray:
+    """Positions of pairs, one of those that say the same of a source: kind of hop, interest and domain it leads to.
+
+    It is one of the surest class (`RELATIONS`), so that no uncertain pair takes the place of a related one. There,
+    searches come first: each is a next step too, which says less. Else the first counts.
+    """
     kind = np.unique(np.array(domains), return_inverse=True)[1]
-    keys = np.stack([pairs.sources, pairs.types, interests[pairs.targets], kind[pairs.targets]])
+    order = np.lexsort((pairs.origins != ORIGINS.index("search"), relations))
+    keys = np.stack([pairs.sources, pairs.types, interests[pairs.targets], kind[pairs.targets]])[:, order]
     first = np.unique(keys, axis=1, return_index=True)[1]
-    return pairs.select(np.sort(first))
+    return np.sort(order[first])
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -225,7 +236,9 @@ def build(args: argparse.Namespace) -> None:
     rules = PairRules(window=args.window, partners=args.partners)
     found = find_pairs(inputs.knowledge, items, offsets, searches, rules)
     interests = inputs.knowledge.interests.of_item
-    pairs = drop_repeats(found, interests, inputs.facts.domains)
+    relations = judge_pairs(inputs.knowledge, found)
+    kept = drop_repeats(found, relations, interests, inputs.facts.domains)
+    pairs = found.select(kept)
     writer = HopWriter(inputs.knowledge, args.language)
     events = interests[items].astype(np.int64)
     near = symmetrize(count_window(events, offsets, args.window, len(inputs.knowledge.interests)))
@@ -237,7 +250,7 @@ def build(args: argparse.Namespace) -> None:
     source = DerivationSource(
         inputs,
         pairs,
-        judge_pairs(inputs.knowledge, pairs),
+        relations[kept],
         writer,
         teacher,
         gate_from_arguments(args, inputs.knowledge, teacher),

@@ -9,7 +9,7 @@ r"""R2, evolution: how one interest of a user moves through a dated timeline.
 | direct | how the main interest evolves | the same; the interest is not named |
 
 Each user's longest episode that passes the judge is asked about. A share of questions name an interest that the
-timeline does not hold: the right answer is an empty list. So it is for `direct` where no episode passes.
+timeline does not hold: the right answer is an empty list. So it is for `direct` where there is no episode at all.
 """
 
 from __future__ import annotations
@@ -128,11 +128,12 @@ class EvolutionSource:
         shown = Shown(user_id, timeline, stream.below(64))
         if stream.chance(self.empty_share):
             plan.extend(self._absent(shown, items, stream))
-        told = [e for e in find_episodes(self.inputs.knowledge, items) if len(e) >= self.min_events]
+        episodes = find_episodes(self.inputs.knowledge, items)
+        told = [e for e in episodes if len(e) >= self.min_events]
         entries = [entry.text for entry in timeline]
         chosen = [e for e in told if not judge_chain(self.writer.chain(e, timeline), entries)]
         if not chosen:
-            if stream.chance(self.empty_share):
+            if stream.chance(self.empty_share) and not episodes:
                 trace = self.writer.prompts.text("no_chain") if stream.chance(self.think_share) else None
                 plan.append(self._row(f"{user_id}:none", shown, "direct", "", NO_CHAIN, trace, "template"))
             else:
@@ -175,12 +176,21 @@ class EvolutionSource:
         value = extract_json(text)
         if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
             return Reject(draft.id, "teacher_broken_json", text[:200])
-        problems = check_logic_chain(chain, entries) or judge_chain(chain, entries)
+        topic = self.writer.names[draft.episode.interest]
+        problems = check_logic_chain(chain, entries)
+        if not problems:
+            chain = {"name": topic, "events": chain["events"]}  # the name that was asked about, however it was spelled
+            problems = judge_chain(chain, entries)
         if problems:
             return Reject(draft.id, problems[0].reason, problems[0].detail)
+        told = [f"{event['date']} {event['action']}" for event in chain["events"]]
+        if told != [entries[place] for place in draft.episode.places]:  # the trace counts those
+            return Reject(draft.id, "chain_entries_differ", f"{len(told)} told, {len(draft.episode)} given")
+        try:
+            answer = orjson.dumps({"logic_chain": chain}).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 file holds
+            return Reject(draft.id, "teacher_broken_json")
         trace = self.writer.trace(draft.episode, timeline, draft.shown.turn) if draft.thinks else None
-        topic = self.writer.names[draft.episode.interest]
-        answer = orjson.dumps({"logic_chain": chain}).decode()
         return self._row(draft.id, draft.shown, draft.task, topic, answer, trace, self.teacher.name)
 
     def _row(

@@ -1,13 +1,14 @@
 r"""R3, recommendation with a three-stage trace: persona abstraction, interest expansion, transition inference.
 
-    python -m data_builders.build_recommendation --data runs/world --catalog runs/catalog --out runs/corpora/recommendation
+    python -m data_builders.build_recommendation --data runs/world --catalog runs/catalog \
+        --out runs/corpora/recommendation
     python -m data_builders.build_recommendation ... --teacher endpoint --teacher-url http://localhost:8000/v1 \
         --teacher-model Qwen3-32B
 
-Each user's newest training items are targets, as many as `--targets` says. A target gives a row without thinking, and one
-whose trace leads from the history to it, where the history speaks for it and the trace passes the checks: it must not give
-the answer away, cites only what stands in the shown history, has its three stages, and is good enough for the judge.
-What is left out stands in `rejected.jsonl` with the reason.
+Each user's newest training items are targets, as many as `--targets` says. A target gives a row without thinking, and
+one whose trace leads from the history to it, where the history speaks for it and the trace passes the checks: it must
+not give the answer away, cites only what stands in the shown history, has its three stages, and is good enough for the
+judge. What is left out stands in `rejected.jsonl` with the reason.
 """
 
 from __future__ import annotations
@@ -135,8 +136,7 @@ class RecommendationSource:
 
     def _read(self, items: Sequence[int]) -> Walk:
         walk = self.inputs.knowledge.walk()
-        for item in items:
-            walk.read(item)
+        walk.read_all(items)
         return walk
 
     def _assign(self, target: Target) -> TraceAssignment:

@@ -1,15 +1,15 @@
 """Evidence of a recommendation trace: persona, candidate interests, and how one of them leads to the next item.
 
 Gathered by a walk that stands before the target, in the order of the trace's stages: persona abstraction, interest
-expansion, transition inference (OneReason, Eq. 3-5). The target adds no candidate and no evidence. By hindsight it decides
-which candidate is concluded; by belief it does not, and a trace is what could have been thought before.
+expansion, transition inference (OneReason, Eq. 3-5). The target adds no candidate and no evidence. By hindsight it
+decides which candidate is concluded; by belief it does not, and a trace is what could have been thought before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from onereason.cognition.knowledge import Knowledge
 from onereason.cognition.walk import Walk
@@ -20,7 +20,7 @@ CONFLICT_SHARE = 0.6
 """A second value of the persona's trait with so much of the first one's count is a conflict, as on a shared device."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trait:
     """A value that a history leans to: attribute, value, items that bear it."""
 
@@ -29,8 +29,7 @@ class Trait:
     count: int
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An interest that may come next.
 
     Attributes:
@@ -149,27 +148,28 @@ def _traits(knowledge: Knowledge, walk: Walk, most: int = 2) -> tuple[list[Trait
     least = knowledge.config.min_trait
     first = knowledge.persona_trait
     traits = []
-    for name in ([first] if first else []) + [n for n in knowledge.traits if n != first]:
+    for name in knowledge.trait_order:
         value, count = walk.leaning(name, least)
         if value:
             traits.append(Trait(name, value, count))
-        if len(traits) == most:
-            break
+            if len(traits) == most:
+                break
     if not first or not traits or traits[0].attribute != first:
         return traits, ""
-    base, counts = knowledge.base[first], walk.traits[first]
+    base, counts = knowledge.base[first], walk.count(first)
+    enough = max(least, CONFLICT_SHARE * traits[0].count)
+    rivals = [(value, count) for value, count in counts.items() if count >= enough and value != traits[0].value]
+    if not rivals:
+        return traits, ""
     total = sum(counts.values())
-    rivals = [
-        (count - total * base.get(value, 0.0), value)
-        for value, count in counts.items()
-        if value != traits[0].value and count >= max(least, CONFLICT_SHARE * traits[0].count)
-    ]
-    return traits, max(rivals)[1] if rivals and max(rivals)[0] > 0 else ""
+    excess, conflict = max([(count - total * base.get(value, 0.0), value) for value, count in rivals])
+    return traits, conflict if excess > 0 else ""
 
 
 def _habit(walk: Walk) -> str:
     """The domain that holds more than half of a history of several domains."""
-    if len(walk.domains) < 2:
+    domains = walk.domains
+    if len(domains) < 2:
         return ""
-    domain = max(walk.domains, key=lambda d: (walk.domains[d], d))
-    return domain if 2 * walk.domains[domain] > len(walk.items) else ""
+    domain = max(domains, key=lambda d: (domains[d], d))
+    return domain if 2 * domains[domain] > len(walk.items) else ""

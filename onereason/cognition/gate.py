@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onereason.cognition.checks.citations import CitationReader
 from onereason.cognition.checks.leakage import LeakDetector
@@ -40,8 +41,7 @@ GATE_OPTIONS = ("max_trace_words", "max_candidates", "judge", "judge_fallback", 
 """Arguments that decide which rows pass, for a corpus's manifest."""
 
 
-@dataclass(frozen=True)
-class TraceCase:
+class TraceCase(NamedTuple):
     """A trace that wants to pass.
 
     Attributes:
@@ -89,7 +89,7 @@ class TraceGate:
         self._lexicon = self.language if self.language in LEXICON_LANGUAGES else "en"
         self._reader = PatternReader(self.facts.format)
         self._citations = CitationReader(self._reader, self.facts.patterns)
-        self._leaks = LeakDetector(self.facts)
+        self._leaks = LeakDetector(self.facts, patterns=self._reader)
         self._form = TraceForm(
             self._headings, max_candidates=self.max_candidates, max_length=self.max_words, measure=count_words
         )
@@ -103,27 +103,26 @@ class TraceGate:
 
     def check_traces(self, cases: Sequence[TraceCase]) -> list[Problem | None]:
         """What is wrong with three-stage traces; None for those that pass."""
+        if self.judge is None:  # one trace after the other: each check asks for its words and patterns
+            return [
+                self._check(case) or self._weigh(self._rules.judge(case.trace, self._context(case))) for case in cases
+            ]
         found = [self._check(case) for case in cases]
         waiting = [i for i, problem in enumerate(found) if problem is None]
-        contexts = [self._context(cases[i]) for i in waiting]
-        if self.judge is None:
-            verdicts: Sequence[Verdict | Problem] = [
-                self._rules.judge(cases[i].trace, context) for i, context in zip(waiting, contexts, strict=True)
-            ]
-        else:
-            asked = [(cases[i].id, cases[i].trace, c) for i, c in zip(waiting, contexts, strict=True)]
-            verdicts = self.judge.judge_all(asked)
-        for i, verdict in zip(waiting, verdicts, strict=True):
+        asked = [(cases[i].id, cases[i].trace, self._context(cases[i])) for i in waiting]
+        for i, verdict in zip(waiting, self.judge.judge_all(asked), strict=True):
             found[i] = verdict if isinstance(verdict, Problem) else self._weigh(verdict)
         return found
 
     def check_rationale(self, text: str, pruned: Sequence[int], target: int) -> Problem | None:
         """What is wrong with a rationale, which may cite nothing but its pruned context; None where it passes."""
-        length = count_words(text)
         if not text.strip():
             return Problem("trace_empty")
-        if length > self.max_words:
-            return Problem("trace_long", f"{length} of at most {self.max_words} words")
+        # fewer letters than there may be words, with what lies between them, need no count
+        if not (text.isascii() and len(text) < 2 * self.max_words):
+            length = count_words(text)
+            if length > self.max_words:
+                return Problem("trace_long", f"{length} of at most {self.max_words} words")
         problems = check_tokens(text, self._reader)
         if problems:
             return problems[0]
@@ -174,8 +173,8 @@ class TraceGate:
     def _about(self, pattern: str) -> str:
         """What is known of the items under a pattern, in words."""
         if not self._places:
-            for index, known in enumerate(self.facts.patterns):
-                self._places.setdefault(known, index)
+            for place, known in enumerate(self.facts.patterns):
+                self._places.setdefault(known, place)
         index = self._places.get(pattern)
         if index is None:
             return ""

@@ -71,6 +71,12 @@ class Knowledge:
         return next((name for kind, name in self.transitions.contexts if kind == "persona"), None)
 
     @cached_property
+    def trait_order(self) -> list[str]:
+        """The traits in the order in which they are said of a user: the one that sharpens transitions first."""
+        first = self.persona_trait
+        return ([first] if first else []) + [name for name in self.traits if name != first]
+
+    @cached_property
     def cue(self) -> str | None:
         """The attribute of the last item that sharpens transitions, if one does."""
         return next((name for kind, name in self.transitions.contexts if kind == "cue"), None)
@@ -100,15 +106,12 @@ class Knowledge:
         lead = 1.0 - hold - standing
         belief = {z: lead * share for z, share in self.transitions.following(live, self.context_values(walk))}
         places = walk.places
-        each = standing / walk.num_known
+        each = standing / sum(map(len, places.values()))
         for interest, of in places.items():
             belief[interest] = belief.get(interest, 0.0) + each * len(of)
         belief[live] = hold
-        return sorted(belief.items(), key=_by_belief)[:number]
-
-
-def _by_belief(pair: tuple[int, float]) -> tuple[float, int]:
-    return -pair[1], pair[0]
+        best = sorted(sorted(belief), key=belief.__getitem__, reverse=True)[:number]  # on a tie the lower number
+        return [(interest, belief[interest]) for interest in best]
 
 
 def build_knowledge(

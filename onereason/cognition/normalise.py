@@ -60,32 +60,24 @@ class Normalised:
         words: the words.
         spaced: each of them with a space before and after: `' red nail polish '`; one space where there is none.
         squeezed: all of them without spaces.
+        word_set: the different words.
     """
 
-    __slots__ = ("_squeezed", "_word_set", "spaced", "words")
+    __slots__ = ("spaced", "squeezed", "word_set", "words")
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
         self.spaced = f" {' '.join(words)} " if words else " "
-        self._squeezed: str | None = None
-        self._word_set: frozenset[str] | None = None
-
-    @property
-    def squeezed(self) -> str:
-        if self._squeezed is None:
-            self._squeezed = "".join(self.words)
-        return self._squeezed
-
-    @property
-    def word_set(self) -> frozenset[str]:
-        if self._word_set is None:
-            self._word_set = frozenset(self.words)
-        return self._word_set
+        self.squeezed = "".join(words)
+        self.word_set = frozenset(words)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def normalise(text: str) -> Normalised:
-    """The words of a text; the last ones are kept, because several checks ask for the words of one trace."""
+    """The words of a text; the last ones are kept, because several checks ask for the words of one trace.
+
+    Only the last: what is kept for longer crowds a processor's caches.
+    """
     if text.isascii():
         return Normalised(text.encode("ascii").translate(_ASCII, _ASCII_DROPPED).decode("ascii").split())
     return Normalised("".join(map(_FOLD.__getitem__, text)).split())
@@ -98,7 +90,9 @@ def is_cjk(word: str) -> bool:
 
 def mostly_cjk(words: list[str] | tuple[str, ...]) -> bool:
     """Whether at least half of the words are single CJK characters."""
-    return 2 * sum(map(is_cjk, words)) >= len(words) > 0
+    if all(map(str.isascii, words)):
+        return False
+    return 2 * sum(map(is_cjk, words)) >= len(words)
 
 
 def share_a_word(first: str, second: str) -> bool:
@@ -112,5 +106,7 @@ def share_a_word(first: str, second: str) -> bool:
 
 def cjk_share(text: str) -> float:
     """Share of the letters that are Chinese or Japanese characters; 0 for a text without letters."""
-    letters = [c for c in text if c.isalpha()]
-    return sum(_CJK.match(c) is not None for c in letters) / len(letters) if letters else 0.0
+    if text.isascii():
+        return 0.0
+    letters = "".join(filter(str.isalpha, text))
+    return len(_CJK.findall(letters)) / len(letters) if letters else 0.0

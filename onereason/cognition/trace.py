@@ -5,17 +5,22 @@ The template teacher composes a trace from evidence; a language model is asked f
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onereason.cognition.evidence import Candidate, Evidence
 from onereason.cognition.knowledge import Knowledge
-from onereason.data.prompt_sets import PromptSet, load_prompt_set
+from onereason.cognition.memo import Memo
+from onereason.data.prompt_sets import PromptSet, load_prompt_set, placeholders
 from onereason.data.prompts import Message, attribute_noun, domain_noun
 from onereason.errors import ConfigError
 
 DETAILS = ("brief", "full")
+BRIDGES = ("stay", "move", "move_plain", "return")
+
+_MARK = "\x00"
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,18 @@ class TraceWriter:
         self.headings = load_headings(language)
         texts = {k.removeprefix(f"{detail}."): v for k, v in self.prompts.texts.items() if k.startswith(f"{detail}.")}
         self._texts = texts
+        self._period = math.lcm(*map(len, texts.values()))
+        self._speaks_of = {
+            bridge: frozenset[str]().union(*map(placeholders, texts[f"transition.{bridge}"])) for bridge in BRIDGES
+        }
         self._stage, self._in_a_row = self.prompts.text("word.stage"), self.prompts.text("word.in_a_row")
         self._join, self._also = self.prompts.text("word.join"), self.prompts.text("word.also")
         self._end = self.prompts.text("word.end")
         kinds = dict.fromkeys(knowledge.facts.domains)
         self._nouns = {d: (domain_noun(d, language=language), domain_noun(d, True, language=language)) for d in kinds}
+        self._traits = Memo(self._say_trait)
+        self._interests = Memo(self._say_interest)
+        self._transitions = Memo(self._say_transition)
 
     def write(self, evidence: Evidence, items: Sequence[int], turn: int = 0) -> str:
         """The trace of a target.
@@ -70,59 +82,75 @@ class TraceWriter:
             items: the history's item indices, which the cited positions refer to.
             turn: deals out the wordings; they go round.
         """
-        persona = self._stage.format(heading=self.headings.persona, text=self._persona(evidence, turn))
-        transition = self._stage.format(heading=self.headings.transition, text=self._transition(evidence, turn))
-        interests = [self._interest(evidence, place, items, turn) for place in range(len(evidence.candidates))]
-        return "\n".join([persona, self.headings.interests, *interests, transition])
+        turn %= self._period
+        lines = [self._persona(evidence, turn), self.headings.interests]
+        patterns, join = self.knowledge.facts.patterns, self._join
+        for place, (interest, kind, cited, _) in enumerate(evidence.candidates):
+            said = "bare" if not cited and kind != "lead" else kind
+            around = self._interests[said, interest, place, (turn + place) % self._period]
+            lines.append(join.join([patterns[items[p]] for p in cited]).join(around))
+        lines.append(self._transition(evidence, turn))
+        return "\n".join(lines)
 
     def _text(self, key: str, turn: int) -> str:
         variants = self._texts[key]
         return variants[turn % len(variants)]
 
     def _persona(self, evidence: Evidence, turn: int) -> str:
+        total, period = evidence.num_items, self._period
         said = [
-            self._text("persona.trait", turn + place).format(
-                value=trait.value,
-                attribute=attribute_noun(trait.attribute, self.language),
-                count=trait.count,
-                total=evidence.num_items,
-            )
+            self._traits[trait.attribute, trait.value, trait.count, total, (turn + place) % period]
             for place, trait in enumerate(evidence.traits)
         ]
         if evidence.conflict:
             said.append(self._text("persona.conflict", turn).format(value=evidence.conflict))
         if evidence.habit:
             said.append(self._text("persona.habit", turn).format(nouns=self._nouns[evidence.habit][1]))
-        return self._also.join(said or [self._text("persona.none", turn)]) + self._end
+        text = self._also.join(said or [self._text("persona.none", turn)]) + self._end
+        return self._stage.format(heading=self.headings.persona, text=text)
 
-    def _interest(self, evidence: Evidence, place: int, items: Sequence[int], turn: int) -> str:
-        candidate = evidence.candidates[place]
-        patterns = self.knowledge.facts.patterns
-        kind = "bare" if candidate.kind != "lead" and not candidate.cited else candidate.kind
-        return self._text(f"interest.{kind}", turn + place).format(
-            number=place + 1,
-            interest=self.knowledge.interests.names[candidate.interest],
-            items=self._join.join([patterns[items[p]] for p in candidate.cited]),
-        )
+    def _say_trait(self, key: tuple[str, str, int, int, int]) -> str:
+        name, value, count, total, turn = key
+        attribute = attribute_noun(name, self.language)
+        return self._text("persona.trait", turn).format(value=value, attribute=attribute, count=count, total=total)
+
+    def _say_interest(self, key: tuple[str, int, int, int]) -> list[str]:
+        """What stands around the cited items."""
+        kind, interest, place, turn = key
+        name = self.knowledge.interests.names[interest]
+        text = self._text(f"interest.{kind}", turn).format(number=place + 1, interest=name, items=_MARK)
+        return text.split(_MARK)
 
     def _transition(self, evidence: Evidence, turn: int) -> str:
-        names = self.knowledge.interests.names
+        """The hop. Only what its wording speaks of counts, so that few have to be written anew."""
         chosen = evidence.candidates[evidence.chosen]
-        name = names[chosen.interest]
-        text = self._text(f"transition.{self._bridge(evidence, chosen)}", turn).format(
-            live=names[evidence.live],
-            interest=name,
-            cue=evidence.cue,
-            count=evidence.live_count,
-            who=self._who(evidence, turn),
+        bridge = self._bridge(evidence, chosen)
+        speaks_of = self._speaks_of[bridge]
+        cue = evidence.cue if "cue" in speaks_of else ""
+        count = evidence.live_count if "count" in speaks_of else 0
+        who = ""
+        if "who" in speaks_of and evidence.traits and evidence.traits[0].attribute == self.knowledge.persona_trait:
+            who = evidence.traits[0].value
+        return self._transitions[bridge, evidence.live, chosen.interest, cue, count, who, evidence.domain, turn]
+
+    def _say_transition(self, key: tuple[str, int, int, str, int, str, str, int]) -> str:
+        bridge, live, interest, cue, count, value, domain, turn = key
+        names = self.knowledge.interests.names
+        name = names[interest]
+        who = self._text("transition.everyone", turn)
+        if value:
+            attribute = attribute_noun(self.knowledge.persona_trait or "", self.language)
+            who = self._text("transition.who", turn).format(value=value, attribute=attribute)
+        text = self._text(f"transition.{bridge}", turn).format(
+            live=names[live], interest=name, cue=cue, count=count, who=who
         )
-        theme = self.knowledge.interests.themes.get((chosen.interest, evidence.domain), name)
+        theme = self.knowledge.interests.themes.get((interest, domain), name)
         # among several domains the sentence always stands, so that a reader learns one rule
-        if theme == name and len(self._nouns) < 2:
-            return text
-        noun, nouns = self._nouns[evidence.domain]
-        shown = self._text("transition.domain", turn).format(noun=noun, nouns=nouns, theme=theme)
-        return self._in_a_row.format(first=text, second=shown)
+        if theme != name or len(self._nouns) > 1:
+            noun, nouns = self._nouns[domain]
+            shown = self._text("transition.domain", turn).format(noun=noun, nouns=nouns, theme=theme)
+            text = self._in_a_row.format(first=text, second=shown)
+        return self._stage.format(heading=self.headings.transition, text=text)
 
     @staticmethod
     def _bridge(evidence: Evidence, chosen: Candidate) -> str:
@@ -131,14 +159,6 @@ class TraceWriter:
         if chosen.kind == "seen" and chosen.belief < evidence.candidates[0].belief:
             return "return"
         return "move" if evidence.cue else "move_plain"
-
-    def _who(self, evidence: Evidence, turn: int) -> str:
-        first = self.knowledge.persona_trait
-        for trait in evidence.traits[:1]:
-            if trait.attribute == first:
-                attribute = attribute_noun(trait.attribute, self.language)
-                return self._text("transition.who", turn).format(value=trait.value, attribute=attribute)
-        return self._text("transition.everyone", turn)
 
 
 @dataclass(frozen=True)

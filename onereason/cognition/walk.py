@@ -5,34 +5,32 @@ Evidence for a target is what a walk holds when it stands before the target, so 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from onereason.cognition.interests import live_interest
+from onereason.cognition.interests import UNKNOWN, live_interest
 
 
 class Walk:
     """A reader of one timeline.
 
+    What is read is counted when somebody asks for the counts, and each item once: most of a timeline is only passed.
+
     Attributes:
         items: the item indices read so far.
-        places: interest -> positions of its items, oldest first.
-        traits: attribute -> value -> items read that bear it.
-        domains: domain -> items read.
-        num_known: items read that have an interest.
     """
 
     __slots__ = (
         "_base",
+        "_counts",
         "_domain_of",
         "_interest_of",
-        "_recent",
+        "_interests",
+        "_live",
+        "_num_placed",
+        "_places",
         "_values",
-        "domains",
+        "_window",
         "items",
-        "num_known",
-        "places",
-        "traits",
     )
 
     def __init__(
@@ -52,39 +50,87 @@ class Walk:
             window: recent events that decide which interest is live.
         """
         self._interest_of, self._domain_of, self._values, self._base = interest_of, domain_of, values, base
-        self._recent: deque[int] = deque(maxlen=window)
+        self._window = window
+        self._interests: list[int] = []
+        self._live: tuple[int, int] | None = None
+        self._places: dict[int, list[int]] = {}
+        self._num_placed = 0
+        self._counts: dict[str, tuple[int, dict[str, int]]] = {}
         self.items: list[int] = []
-        self.places: dict[int, list[int]] = {}
-        self.traits: dict[str, dict[str, int]] = {name: {} for name in values}
-        self.domains: dict[str, int] = {}
-        self.num_known = 0
 
     def read(self, item: int) -> None:
         """Takes in the next item."""
-        interest = self._interest_of[item]
-        if interest >= 0:
-            self.num_known += 1
-            self._recent.append(interest)
-            self.places.setdefault(interest, []).append(len(self.items))
-        for name, values in self._values.items():
-            value = values[item]
-            if value:
-                counts = self.traits[name]
-                counts[value] = counts.get(value, 0) + 1
-        domain = self._domain_of[item]
-        self.domains[domain] = self.domains.get(domain, 0) + 1
         self.items.append(item)
+        self._live = None
+
+    def read_all(self, items: Iterable[int]) -> None:
+        """Takes in the next items, oldest first."""
+        self.items.extend(items)
+        self._live = None
+
+    @property
+    def interests(self) -> list[int]:
+        """The interest of each item read, negative where unknown."""
+        known = self._interests
+        if len(known) < len(self.items):
+            known.extend(map(self._interest_of.__getitem__, self.items[len(known) :]))
+        return known
+
+    @property
+    def places(self) -> dict[int, list[int]]:
+        """Interest -> positions of its items, oldest first."""
+        places, interests = self._places, self.interests
+        for place in range(self._num_placed, len(interests)):
+            interest = interests[place]
+            if interest in places:
+                places[interest].append(place)
+            elif interest != UNKNOWN:
+                places[interest] = [place]
+        self._num_placed = len(interests)
+        return places
+
+    @property
+    def num_known(self) -> int:
+        """Items read that have an interest."""
+        return sum(map(len, self.places.values()))
+
+    @property
+    def domains(self) -> dict[str, int]:
+        """Domain -> items read."""
+        return self._count_more({}, self._domain_of, 0)
+
+    def count(self, name: str) -> dict[str, int]:
+        """Value of an attribute -> items read that bear it."""
+        start, counts = self._counts.get(name) or (0, {})
+        if start < len(self.items):
+            self._counts[name] = (len(self.items), self._count_more(counts, self._values[name], start))
+        return counts
+
+    def _count_more(self, counts: dict[str, int], values: Sequence[str], start: int) -> dict[str, int]:
+        for item in self.items[start:]:
+            if value := values[item]:
+                counts[value] = counts.get(value, 0) + 1
+        return counts
 
     def live(self) -> tuple[int, int]:
         """The interest that leads the recent events, and how often it stands there (see `live_interest`)."""
-        return live_interest(self._recent)  # type: ignore[arg-type]
+        if self._live is None:
+            recent: list[int] = []
+            for interest in reversed(self.interests):
+                if interest != UNKNOWN:
+                    recent.append(interest)
+                    if len(recent) == self._window:
+                        break
+            recent.reverse()
+            self._live = live_interest(recent)
+        return self._live
 
     def leaning(self, name: str, min_count: int) -> tuple[str, int]:
         """The value of an attribute that the items read exceed the general share by most, and their number.
 
         '' and 0 where no value occurs `min_count` times more often than it does in general.
         """
-        counts = self.traits[name]
+        counts = self.count(name)
         best, number, most = "", 0, 0.0
         total = -1
         for value, count in counts.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 from onereason.cognition.lexicon import LEXICON_LANGUAGES, SPACED, load_lexicon
 from onereason.cognition.normalise import Normalised
@@ -31,18 +31,26 @@ def find_announcements(words: Normalised) -> list[tuple[str, str]]:
             text = words.squeezed
             cues = () if text.isascii() else [cue for cue in expressions if cue in text]
         for cue in cues:
-            match = _search(f" {cue} " if SPACED[language] else cue, expressions[cue], text)
-            if match:
-                found.append(("announced", match.group().strip()))
+            phrase = _search(language, cue, text)
+            if phrase:
+                found.append(("announced", phrase))
     return found
 
 
-def _search(cue: str, expressions: Sequence[re.Pattern[str]], text: str) -> re.Match[str] | None:
-    at = text.find(cue)
+def _search(language: str, cue: str, text: str) -> str:
+    wanted = f" {cue} " if SPACED[language] else cue
+    at = text.find(wanted)
     while at >= 0:
-        near = text[max(0, at - _BEFORE) : at + _AFTER]
-        for expression in expressions:
-            if match := expression.search(near):
-                return match
-        at = text.find(cue, at + 1)
-    return None
+        if phrase := _search_near(language, cue, text[max(0, at - _BEFORE) : at + _AFTER]):
+            return phrase
+        at = text.find(wanted, at + 1)
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _search_near(language: str, cue: str, near: str) -> str:
+    """The phrase that stands around a cue; cached, because many traces use a cue in the same way."""
+    for expression in _ANNOUNCED[language][cue]:
+        if match := expression.search(near):
+            return match.group().strip()
+    return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 TYPOS = ((40, 3), (24, 2), (10, 1))
@@ -71,28 +72,42 @@ class Pieces:
         pieces: `(offset, piece)`.
         typos: how many are allowed.
         num_lost: pieces that so many typos can spoil; a swap may touch two.
+        swaps: the two characters at each border between pieces, swapped.
     """
 
     pieces: tuple[tuple[int, str], ...]
     typos: int
     num_lost: int
+    swaps: tuple[str, ...]
 
     @classmethod
     def of(cls, wanted: str, typos: int) -> Pieces:
-        lost = 2 * typos
-        count = max(lost + 1, min(2 * lost + 2, len(wanted) // PIECE_LENGTH))
-        borders = [len(wanted) * part // count for part in range(count + 1)]
-        return cls(tuple((low, wanted[low:high]) for low, high in pairwise(borders)), typos, lost)
+        pieces = tuple((low, wanted[low:high]) for low, high in cut_pieces(len(wanted), typos))
+        swaps = tuple(wanted[at] + wanted[at - 1] for at, _ in pieces[1:])
+        return cls(pieces, typos, 2 * typos, swaps)
 
     def may_stand_in(self, text: str) -> bool:
-        """Whether enough pieces stand anywhere in a text; quick to say no."""
-        lost = 0
-        for _, piece in self.pieces:
-            if piece not in text:
-                lost += 1
-                if lost > self.num_lost:
-                    return False
-        return True
+        """See `may_stand_in`."""
+        return may_stand_in("".join(piece for _, piece in self.pieces), self.typos, text)
+
+
+@cache
+def cut_pieces(n: int, typos: int) -> tuple[tuple[int, int], ...]:
+    """Where the pieces of a text of `n` characters begin and end; twice as many as so many typos can spoil."""
+    lost = 2 * typos
+    count = max(lost + 1, min(2 * lost + 2, n // PIECE_LENGTH))
+    return tuple(pairwise(n * part // count for part in range(count + 1)))
+
+
+def may_stand_in(wanted: str, typos: int, text: str) -> bool:
+    """Whether `text` has enough pieces of `wanted` that it may stand there mistyped; quick to say no."""
+    spare = 2 * typos
+    for low, high in cut_pieces(len(wanted), typos):
+        if wanted[low:high] not in text:
+            if not spare:
+                return False
+            spare -= 1
+    return True
 
 
 def find_mistyped(wanted: str, pieces: Pieces, text: str) -> list[tuple[int, int]]:
@@ -100,13 +115,15 @@ def find_mistyped(wanted: str, pieces: Pieces, text: str) -> list[tuple[int, int
 
     Only places are looked at where enough pieces stand as far from each other as they should.
     """
-    typos = pieces.typos
+    typos, needed = pieces.typos, len(pieces.pieces) - pieces.num_lost
     starts: list[tuple[int, int]] = []  # where the whole text would start, and by which piece
     for number, (offset, piece) in enumerate(pieces.pieces):
         at = text.find(piece)
         while at >= 0:
             starts.append((at - offset, number))
             at = text.find(piece, at + 1)
+    if len(starts) < needed:
+        return []
     starts.sort()
     found: dict[int, int] = {}
     low = 0
@@ -114,16 +131,26 @@ def find_mistyped(wanted: str, pieces: Pieces, text: str) -> list[tuple[int, int
     for high, (start, _) in enumerate(starts):
         while start - starts[low][0] > 2 * typos:
             low += 1
-        if len({number for _, number in starts[low : high + 1]}) < len(pieces.pieces) - pieces.num_lost:
+        if high + 1 - low < needed:
+            continue
+        num_found = len({number for _, number in starts[low : high + 1]})
+        if num_found < needed:
             continue
         first = max(0, starts[low][0] - typos)
         stop = start + len(wanted) + typos
         if stop <= scanned:
             continue
+        near = text[first:stop]
+        # a typo that spoils two pieces swaps the characters at their border
+        if sum(map(near.__contains__, pieces.swaps)) < len(pieces.pieces) - num_found - typos:
+            continue
         scanned = stop
-        for end, value in enumerate(scan_distances(wanted, text[first:stop], anywhere=True), first + 1):
+        last = first + len(near)
+        for end, value in enumerate(scan_distances(wanted, near, anywhere=True), first + 1):
             if value <= typos:
                 found[end] = min(value, found.get(end, value))
+            elif value - typos > last - end:  # each character brings it down by one at most
+                break
     best: list[tuple[int, int]] = []
     for end, value in sorted(found.items()):
         if best and end - best[-1][0] <= 2 * typos + 1:

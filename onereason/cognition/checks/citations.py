@@ -7,15 +7,14 @@ enough for every row of a corpus.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem
 from onereason.itemic.citations import share
 
 
-@dataclass(frozen=True)
-class Citations:
+class Citations(NamedTuple):
     """What a trace cites.
 
     Attributes:
@@ -76,7 +75,7 @@ class CitationReader:
         """
         cited = list(dict.fromkeys(self.reader.read(trace)[0]))
         num_malformed = 0
-        illegal: list[str] = []
+        illegal: Sequence[str] = ()
         if not self._known.issuperset(cited) or self.reader.find_stray(trace) is not None:
             format = self.reader.format
             parsed = format.parse(trace)
@@ -86,5 +85,6 @@ class CitationReader:
             cited = [pattern for pattern in cited if pattern in self._known]
         if not cited:
             return Citations((), tuple(illegal), (), num_malformed)
-        met = {self._patterns[item] for item in history}
-        return Citations(tuple(cited), tuple(illegal), tuple(p for p in cited if p not in met), num_malformed)
+        unmet = set(cited).difference(map(self._patterns.__getitem__, history))
+        missing = tuple([pattern for pattern in cited if pattern in unmet]) if unmet else ()
+        return Citations(tuple(cited), tuple(illegal), missing, num_malformed)

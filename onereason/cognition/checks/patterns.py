@@ -19,6 +19,7 @@ class PatternReader:
         format: the itemic format.
         whole: a pattern as the format writes it, a group for each code; codes may be larger than the format's.
         token: a begin, end or code token, wherever it stands.
+        last_characters: that a pattern may end with.
         number_end: what closes an expression for tokens: one that ends on its number ends where the digits do.
     """
 
@@ -34,6 +35,10 @@ class PatternReader:
         whole = begin + codes + end + self.number_end
         self.whole = re.compile(whole.replace(r"\{code\}", "(0|[1-9][0-9]*)"))
         self._cut = re.compile("(" + whole.replace(r"\{code\}", "(?:0|[1-9][0-9]*)") + ")")
+        closes = (
+            [marker[-1] for marker in ends] if end else format.code_token[-1:] if not self.number_end else "0123456789"
+        )
+        self.last_characters = frozenset(closes)
         markers = map(re.escape, sorted(format.marker_tokens, key=len, reverse=True))
         any_code = token.replace(r"\{level\}", "[a-z]").replace(r"\{code\}", "[0-9]+")
         self.token = re.compile("|".join([*markers, any_code]))
@@ -48,10 +53,14 @@ class PatternReader:
         self._last = (text, pieces[1::2], " ".join(pieces[::2]))
         return self._last[1], self._last[2]
 
+    def remove(self, text: str) -> str:
+        """A text with a space in the place of each whole pattern; the last text stays remembered."""
+        return " ".join(self._cut.split(text)[::2])
+
     def find_stray(self, text: str) -> str | None:
         """The first itemic token of a text outside whole patterns; None where there is none."""
         _, rest = self.read(text)
-        if not any(start in rest for start in self._starts):
+        if not any(map(rest.__contains__, self._starts)):
             return None
         match = self.token.search(rest)
         return match.group() if match else None

@@ -14,7 +14,7 @@ from functools import cached_property
 from math import ceil
 from typing import Protocol
 
-from onereason.cognition.checks.approximate import Pieces, distance, find_mistyped, typos_allowed
+from onereason.cognition.checks.approximate import Pieces, distance, find_mistyped, may_stand_in, typos_allowed
 from onereason.cognition.lexicon import all_words
 from onereason.cognition.normalise import Normalised, mostly_cjk
 
@@ -73,7 +73,26 @@ class Surroundings:
 
 
 class Phrase:
-    """A text of a target and the pieces it is recognised by; made once, then held against any number of traces."""
+    """A text of a target and the pieces it is recognised by; made once, then held against any number of traces.
+
+    What every trace is held against lies in slots, the rest is made when a trace comes near.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "_is_common",
+        "_least_run",
+        "_least_scattered",
+        "_least_start",
+        "brand",
+        "content",
+        "is_name",
+        "kind",
+        "spaced",
+        "squeezed",
+        "typos",
+        "words",
+    )
 
     def __init__(
         self, kind: str, normalised: Normalised, *, is_name: bool = False, brand: frozenset[str] = frozenset()
@@ -94,6 +113,14 @@ class Phrase:
         self.typos = typos_allowed(len(self.squeezed))
         self.brand = brand & self.content
         self._is_common: bool | None = None
+        # Words in a row, and content words, without which nothing but the whole text can be found.
+        n, num_content = len(self.words), len(self.content)
+        self._least_run = min(n, max(3, (n + 1) // 2) if is_name else LONG_RUN)
+        self._least_start = min(self._least_run, max(2, min(3, n - 1))) if is_name else self._least_run
+        if is_name:
+            self._least_scattered = min((4 * num_content + 4) // 5, num_content - len(self.brand))
+        else:
+            self._least_scattered = (4 * num_content + 4) // 5 if n <= SHORT_WORDS else (num_content + 2) // 3
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -153,20 +180,28 @@ class Phrase:
     def grams(self) -> frozenset[tuple[str, ...]]:
         return _grams(self.words, 4 if self._is_cjk else 3)
 
+    @cached_property
+    def _slots(self) -> Counter[str]:
+        """Word -> its places in trigrams."""
+        return Counter(word for gram in self.grams for word in gram)
+
     # -- search ---------------------------------------------------------------------------------------------------
 
     def find(self, trace: Normalised, around: Surroundings) -> list[tuple[str, str]]:
         """`(kind, excerpt)` of what a trace holds of this text; empty for most traces, after a few look-ups."""
-        if not self.words:
+        if not self.words or self._is_common:
             return []
-        num_shared = len(self.content & trace.word_set)
-        if self.typos:
+        num_shared, typos = len(self.content & trace.word_set), self.typos
+        if typos:
             # A typo spoils two words at most, where it joins them.
-            is_near = num_shared >= len(self.content) - 2 * self.typos
-            suspicious = self.squeezed in trace.squeezed or (is_near and self.pieces.may_stand_in(trace.squeezed))
+            is_near = num_shared >= len(self.content) - 2 * typos
+            wanted, text = self.squeezed, trace.squeezed
+            suspicious = wanted in text or (is_near and may_stand_in(wanted, typos, text))
         else:
             suspicious = self.spaced in trace.spaced
-        if (num_shared < 2 and not suspicious) or self._is_common:
+        if not suspicious and (
+            num_shared < 2 or (num_shared < self._least_scattered and not self._may_have_run(trace.word_set))
+        ):
             return []
         found = self._find_pieces(trace, around, num_shared, suspicious)
         return [] if found and self._names_nothing(around) else found
@@ -189,6 +224,15 @@ class Phrase:
         if self.is_name or self.is_short:
             return self._find_words(trace, around) if num_shared >= self.min_words else []
         return self._find_copy(trace, around) if num_shared * 3 >= len(self.content) else []
+
+    def _may_have_run(self, words: frozenset[str]) -> bool:
+        """Whether so many words of this text as make a run stand in a row in it, all of them among these."""
+        length = 0
+        for at, word in enumerate(self.words, 1):
+            length = length + 1 if word in words else 0
+            if length >= self._least_run or length == at >= self._least_start:
+                return True
+        return False
 
     def _names_nothing(self, around: Surroundings) -> bool:
         """Whether many items carry all of this text, so that no part of it names one."""
@@ -235,8 +279,8 @@ class Phrase:
 
     def _find_runs(self, trace: Normalised, around: Surroundings) -> list[tuple[str, str]]:
         """Words of this text that stand in a row: enough of them, or its first ones."""
-        spaced = trace.spaced
-        if not any(anchor in spaced for anchor in self.anchors) or not any(run in spaced for run in self.runs):
+        holds = trace.spaced.__contains__
+        if not any(map(holds, self.anchors)) or not any(map(holds, self.runs)):
             return []
         for start, length in longest_runs(self.words, trace.words):
             if length < (self.min_start if start == 0 else self.min_run):
@@ -287,11 +331,16 @@ class Phrase:
             del inside[word]
         return low + 1
 
+    def _may_hold_grams(self, words: frozenset[str], number: int) -> bool:
+        """Whether a text of these words may hold so many of the trigrams, each of which needs all its words."""
+        slots = self._slots
+        return sum([slots[word] for word in words & slots.keys()]) >= number * (4 if self._is_cjk else 3)
+
     def _find_copy(self, trace: Normalised, around: Surroundings) -> list[tuple[str, str]]:
         """Much of a longer text, in any order of its sentences."""
         grams = self.grams
         size = 4 if self._is_cjk else 3
-        if len(grams) < MIN_GRAMS:
+        if len(grams) < MIN_GRAMS or not self._may_hold_grams(trace.word_set, ceil(COPY_SHARE * len(grams))):
             return []
         held = grams & _grams(trace.words, size)
         if len(held) < COPY_SHARE * len(grams):

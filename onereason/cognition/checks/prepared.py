@@ -20,6 +20,7 @@ _MIN_NUMBER = 3
 """Digits a number needs to be told from a count."""
 _LONG_VALUE = 8
 """An attribute value of more words is a text, and read like a caption."""
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _BEFORE_ID = "|".join(normalise(word).spaced.rstrip() for word in sorted(all_words("id_words")))
 _BETWEEN = "(?: id| no| nr| number| is| 编 号| 号| 是| 为)*"
 
@@ -75,7 +76,7 @@ class PreparedTarget:
         if caption.words and caption.squeezed != title.squeezed:
             self._phrases.append(Phrase("caption", caption))
         self._values: list[tuple[str, list[str], bool]] = []
-        self._numbers: list[tuple[str, re.Pattern[str]]] = []
+        self._numbers: list[tuple[str, str]] = []
         for name, values in facts.attributes.items():
             for value in values:
                 if name in guarded or value in facts.unique:
@@ -83,10 +84,10 @@ class PreparedTarget:
 
     def _add_value(self, value: str, is_guarded: bool) -> None:
         form = normalise(value)
-        if re.fullmatch(r"\d+(?:[.,]\d+)*", value.strip()):
+        if _NUMBER.fullmatch(value.strip()):
             if sum(map(str.isdecimal, value)) >= _MIN_NUMBER:
                 spelled = re.escape(value.strip()).replace(r"\.", "[.,]")
-                self._numbers.append((form.spaced, re.compile(rf"(?<![\w.,:/-]){spelled}(?![\w/]|[.,:-]\d)")))
+                self._numbers.append((form.spaced, rf"(?<![\w.,:/-]){spelled}(?![\w/]|[.,:-]\d)"))
         elif len(form.words) > _LONG_VALUE:
             self._phrases.append(Phrase("attribute", form))
         elif len(form.squeezed) > 1 and not all_words("function_words").issuperset(form.words):
@@ -110,7 +111,7 @@ class PreparedTarget:
             if form in spaced and not around.is_shown(form) and (is_guarded or around.tells(value)):
                 found.append(("attribute", form.strip()))
         for form, pattern in self._numbers:
-            if form in spaced and pattern.search(_half_width(rest)) and not around.is_shown(form):
+            if form in spaced and re.search(pattern, _half_width(rest)) and not around.is_shown(form):
                 found.append(("attribute", form.strip()))
         found += find_announcements(words)
         return list(dict.fromkeys(found)) if len(found) > 1 else found

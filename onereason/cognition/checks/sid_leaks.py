@@ -29,7 +29,7 @@ _TELLING_CODE = 100
 class Target:
     """The semantic id of an answer, in the spellings it is looked for."""
 
-    __slots__ = ("codes", "joined", "numbers", "pattern", "rare_tokens", "rare_words")
+    __slots__ = ("codes", "joined", "numbers", "pattern", "rare")
 
     def __init__(self, pattern: str, codes: Sequence[int], format: ItemicFormat, rare_levels: Collection[int] = ()):
         """
@@ -44,8 +44,7 @@ class Target:
         self.codes = tuple(codes)
         self.joined = "".join(tokens)
         self.numbers = tuple(map(str, self.codes))
-        self.rare_tokens = [tokens[level] for level in sorted(rare_levels)]
-        self.rare_words = [normalise(token).spaced for token in self.rare_tokens]
+        self.rare = [(tokens[level], normalise(tokens[level]).spaced) for level in sorted(rare_levels)]
 
 
 class SidReader:
@@ -67,17 +66,6 @@ class SidReader:
         """Words that a code token is spelled with beside its level and its code, e.g. `s` of `<s_a_1>`."""
         spelled = self.format.code_token.replace("{level}", " ").replace("{code}", " ")
         return frozenset(word for word in normalise(spelled).words if word.isalpha())
-
-    @staticmethod
-    def _stand(numbers: Sequence[str], need: int, text: str) -> bool:
-        """Whether at least `need` of the numbers stand somewhere."""
-        spare = len(numbers) - need
-        for number in numbers:
-            if number not in text:
-                spare -= 1
-                if spare < 0:
-                    return False
-        return True
 
     def _stands(self, piece: str, text: str) -> bool:
         return piece in text and (not self._closed or re.search(re.escape(piece) + self._closed, text) is not None)
@@ -107,17 +95,20 @@ class SidReader:
             rest: the trace without its citations (`set_aside`).
             words: the words of the rest.
         """
-        if target.pattern in trace and self._stands(target.pattern, trace):
-            return [("pattern", target.pattern)]
-        if target.joined in rest and self._stands(target.joined, rest):
-            return [("pattern_codes", target.joined)]
+        if target.joined in trace:
+            if target.pattern in trace and self._stands(target.pattern, trace):
+                return [("pattern", target.pattern)]
+            if target.joined in rest and self._stands(target.joined, rest):
+                return [("pattern_codes", target.joined)]
         spaced, num_codes = words.spaced, len(target.codes)
-        need = num_codes - 1 if num_codes > 2 else num_codes
-        if num_codes > 1 and self._stand(target.numbers, need, spaced):
+        num_stand = sum(map(spaced.__contains__, target.numbers))
+        if not num_stand:  # nor does any token, whose number would
+            return []
+        if num_codes > 1 and num_stand >= num_codes - (num_codes > 2):
             found = self._read_numbers(spaced, target)
             if found:
                 return found
-        for token, token_words in zip(target.rare_tokens, target.rare_words, strict=True):
+        for token, token_words in target.rare:
             # Without a word of its own, a token such as <a_12> reads like an article and a number.
             if (token_words in spaced and self.prefix_words) or (token in rest and self._stands(token, rest)):
                 return [("rare_code", token)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem, excerpt
@@ -84,8 +84,21 @@ def split_stages(trace: str, headings: Sequence[str]) -> list[str | None]:
 
     Where a heading stands twice, what follows the first counts.
     """
-    places = find_headings(trace, tuple(headings))
-    starts = sorted(at for several in places for at in several)
+    return list(_read_stages(trace, tuple(headings))[1])
+
+
+@lru_cache(maxsize=16)
+def _read_stages(trace: str, headings: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...], tuple[str | None, ...]]:
+    """Places of the headings, and what stands under them.
+
+    The last traces are kept, because several checks ask for the stages of one.
+    """
+    plain = _plain_form(headings)
+    if plain is not None and (match := plain.fullmatch(trace)):
+        starts = [match.start(i) - len(heading) for i, heading in enumerate(headings, 1)]
+        return tuple((at,) for at in starts), tuple(map(str.strip, match.groups()))
+    places = find_headings(trace, headings)
+    starts = sorted([at for several in places for at in several])
     starts.append(len(trace))
     stages: list[str | None] = []
     for several, heading in zip(places, headings, strict=True):
@@ -94,24 +107,35 @@ def split_stages(trace: str, headings: Sequence[str]) -> list[str | None]:
             stages.append(trace[several[0] + len(heading) : end].strip())
         else:
             stages.append(None)
-    return stages
+    return places, tuple(stages)
 
 
-@lru_cache(maxsize=16)
+@cache
+def _plain_form(headings: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Traces without ado: one stage after the other, whose further lines are numbered, so that none is a heading.
+
+    None where a heading may stand there all the same.
+    """
+    alone = not any(a != b and a.startswith(b) for a in headings for b in headings)
+    if not alone or any(h[0] in " \t#*0123456789" or h[-1].isalnum() or "\n" in h for h in headings):
+        return None
+    return re.compile("\n".join([rf"{re.escape(h)}([^\n]*(?:\n[0-9][^\n]*)*)" for h in headings]))
+
+
 def find_headings(trace: str, headings: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """Where each heading begins a line; hash marks and asterisks before it are Markdown, letters after it another word.
+    """Where each heading begins a line.
 
-    The last traces are kept, because several checks ask for the stages of one.
+    Hash marks and asterisks before it are Markdown; letters after it make it another word.
     """
     found = []
     for heading in headings:
         places = []
         at = trace.find(heading)
         while at >= 0:
-            line = trace[trace.rfind("\n", 0, at) + 1 : at]
+            opens = at == 0 or trace[at - 1] == "\n" or not trace[trace.rfind("\n", 0, at) + 1 : at].strip(" \t#*")
             end = at + len(heading)
             is_word = heading[-1].isalnum() and heading.isascii() and trace[end : end + 1].isalnum()
-            if not (line and line.strip(" \t#*")) and not is_word:
+            if opens and not is_word:
                 places.append(at)
             at = trace.find(heading, end)
         found.append(tuple(places))
@@ -165,20 +189,23 @@ def check_tokens(text: str, reader: PatternReader | None = None) -> list[Problem
 
 
 def _check_stages(trace: str, form: TraceForm) -> list[Problem]:
-    places = find_headings(trace, form.headings)
-    found = [Problem("stage_missing", h) for h, at in zip(form.headings, places, strict=True) if not at]
-    found += [Problem("stage_repeated", h) for h, at in zip(form.headings, places, strict=True) if len(at) > 1]
-    firsts = [at[0] for at in places if at]
+    places, stages = _read_stages(trace, form.headings)
+    firsts = [at[0] for at in places if len(at) == 1]
+    found = []
+    if len(firsts) < len(places):
+        firsts = [at[0] for at in places if at]
+        found += [Problem("stage_missing", h) for h, at in zip(form.headings, places, strict=True) if not at]
+        found += [Problem("stage_repeated", h) for h, at in zip(form.headings, places, strict=True) if len(at) > 1]
     if firsts != sorted(firsts):
         found.append(Problem("stage_order", " / ".join(form.headings)))
-    stages = split_stages(trace, form.headings)
     for heading, stage in zip(form.headings, stages, strict=True):
-        if stage is not None and not _LETTER.search(stage):
+        if stage is not None and not stage[:1].isalnum() and not _LETTER.search(stage):
             found.append(Problem("stage_empty", heading))
-    if form.candidates_in is not None and stages[form.candidates_in]:
-        candidates = list_candidates(stages[form.candidates_in] or "")
+    listed = "" if form.candidates_in is None else stages[form.candidates_in]
+    if listed:
+        candidates = list_candidates(listed)
         if len(candidates) < form.min_candidates:
-            detail = excerpt(stages[form.candidates_in] or "")
+            detail = excerpt(listed)
             found.append(Problem("candidates_few", f"{len(candidates)} of at least {form.min_candidates}: {detail}"))
         if len(candidates) > form.max_candidates:
             found.append(Problem("candidates_many", f"{len(candidates)} of at most {form.max_candidates}"))

@@ -84,7 +84,7 @@ class TextIndex:
         for start in range(0, len(items), FEW_ITEMS):  # common words are carried by the first few already
             for item in items[start : start + FEW_ITEMS].tolist():
                 text = texts[item]
-                count += all([piece in text for piece in pieces])
+                count += all(map(text.__contains__, pieces))
                 if count >= limit:
                     return limit
         return count

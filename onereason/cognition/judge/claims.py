@@ -75,9 +75,21 @@ _BRACKET = re.compile(r"\s?[(（]([^()（）]{1,80})[)）]")  # noqa: RUF001
 _SEPARATOR = re.compile(r"[,;，；、/]")  # noqa: RUF001
 
 
+def _has_bracket(text: str, last_characters: frozenset[str]) -> bool:
+    """Whether a bracket opens behind something that may be a pattern."""
+    for bracket in "(（":  # noqa: RUF001
+        at = text.find(bracket)
+        while at > 0:
+            before = text[at - 1]
+            if before in last_characters or (before.isspace() and text[max(0, at - 2)] in last_characters):
+                return True
+            at = text.find(bracket, at + 1)
+    return False
+
+
 def read_claims(text: str, reader: PatternReader, facts: FactTable) -> list[Claim]:
     """The claims of `PATTERN (value, value)`; remarks that are no value of any item are passed over."""
-    if "(" not in text and "（" not in text:  # noqa: RUF001
+    if not _has_bracket(text, reader.last_characters):
         return []
     found = []
     for match in reader.whole.finditer(text):

@@ -24,6 +24,8 @@ _MANY_DIGITS = re.compile(r"[0-9][0-9\s().-]{5,22}[0-9]")
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _ROADS = ("Street", "St", "Avenue", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Ln", "Drive", "Court")
 _ADDRESS = re.compile(rf"\b\d{{1,5}} (?:[A-Z][\w'-]* ){{1,3}}(?:{'|'.join(_ROADS)})\b")
+_TELLING_DIGITS = re.compile(r"\d(?: [A-Z]|[0-9\s().-]{5})")
+"""What every match of `_MANY_DIGITS` and of `_ADDRESS` holds."""
 _ADDRESS_CJK = re.compile(r"[\u4e00-\u9fff]{1,10}(?:路|街|大道|巷|弄|胡同)\s?\d{1,5}\s?号")
 
 
@@ -65,9 +67,9 @@ def _diagnosis_ends(language: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _find_ascribed(words: Normalised, lexicon: Lexicon) -> list[Problem]:
-    present = words.word_set & _term_words(lexicon.language)
-    if not present:
+    if _term_words(lexicon.language).isdisjoint(words.word_set):
         return []
+    present = words.word_set & _term_words(lexicon.language)
     terms, text = _terms(lexicon.language), words.words
     found: list[tuple[int, int, int, str]] = []  # place and end of the term, where it is ascribed from, class
     for at, word in enumerate(text):
@@ -147,11 +149,13 @@ def find_contacts(text: str) -> list[Problem]:
     found = []
     if "@" in text and (match := _EMAIL.search(text)):
         found.append(Problem("personal_email", match.group()))
+    if not _TELLING_DIGITS.search(text) and "号" not in text:
+        return found
     for match in _DIGITS.finditer(text) if _MANY_DIGITS.search(text) else ():
         kind = _classify_digits(match.group())
         if kind:
             found.append(Problem(f"personal_{kind}", excerpt(match.group())))
-    place = _ADDRESS.search(text) if any(road in text for road in _ROADS) else None
+    place = _ADDRESS.search(text) if any(map(text.__contains__, _ROADS)) else None
     if place is None and "号" in text:
         place = _ADDRESS_CJK.search(text)
     if place is not None:

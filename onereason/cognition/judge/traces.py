@@ -13,9 +13,10 @@ A score is the share of its questions that a trace passes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem, excerpt
@@ -25,9 +26,6 @@ from onereason.cognition.judge.safety import check_safety
 from onereason.cognition.lexicon import SPACED, Lexicon, load_lexicon
 from onereason.cognition.normalise import Normalised, normalise
 from onereason.errors import ConfigError
-
-PERSONA, INTERESTS, TRANSITION = range(3)
-"""Places of the three stages."""
 
 SCORES = ("safety", "consistency", "logic", "factuality", "informativeness")
 
@@ -56,8 +54,7 @@ class Thresholds:
                 raise ConfigError(f"threshold {one.name} must lie between 0 and 1, got {value}.")
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a judge found.
 
     Attributes:
@@ -134,31 +131,33 @@ class TraceJudge:
         """The five scores of a trace."""
         lexicon = load_lexicon(context.language)
         patterns, rest = self.reader.read(trace)
-        stages = [stage or "" for stage in split_stages(trace, context.headings)]
-        names = self._names(stages[INTERESTS], context)
+        _, interests, end = [stage or "" for stage in split_stages(trace, context.headings)]
+        names = context.interests if context.interests is not None else self._names(interests)
         words = normalise(rest)
-        end = stages[TRANSITION]
-        transition = normalise(self.reader.whole.sub(" ", end) if any(p in end for p in patterns) else end)
-        named = [name for name in names if self._is_named(name, transition)]
+        transition = normalise(self.reader.remove(end) if patterns else end)
+        chosen = context.chosen
+        if chosen is not None and chosen in names and self._is_named(chosen, transition):
+            named = [chosen]  # that one is named is all that is asked
+        else:
+            named = [name for name in names if self._is_named(name, transition)]
         unsafe = check_safety(rest, context.language)
-        parts = {
-            "safety": (float(not unsafe), unsafe),
-            "consistency": self._consistency(names, named, transition, context, lexicon),
-            "logic": self._logic(named, transition, patterns, lexicon),
-            "factuality": self._factuality(trace, context),
-            "informativeness": self._informativeness(words, names, patterns, context, lexicon),
+        consistency, inconsistent = self._consistency(names, named, transition, context, lexicon)
+        logic, illogical = self._logic(named, transition, patterns, lexicon)
+        factuality, false = self._factuality(trace, context)
+        informativeness, uninformative = self._informativeness(words, names, patterns, context)
+        scores = {
+            "safety": float(not unsafe),
+            "consistency": consistency,
+            "logic": logic,
+            "factuality": factuality,
+            "informativeness": informativeness,
         }
-        return Verdict(
-            {name: score for name, (score, _) in parts.items()},
-            tuple(problem for _, problems in parts.values() for problem in problems),
-        )
+        return Verdict(scores, (*unsafe, *inconsistent, *illogical, *false, *uninformative))
 
     # -- questions ------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _names(stage: str, context: TraceContext) -> Sequence[str]:
-        if context.interests is not None:
-            return context.interests
+    def _names(stage: str) -> list[str]:
         return [name for candidate in list_candidates(stage) if (name := candidate_name(candidate))]
 
     def _consistency(
@@ -174,9 +173,9 @@ class TraceJudge:
         if chosen is None:
             if not named:
                 found.append(Problem("interest_not_introduced", excerpt(transition.spaced)))
-        elif _name_form(chosen).squeezed not in {_name_form(name).squeezed for name in names}:
+        elif chosen not in names and _name_form(chosen).squeezed not in {_name_form(n).squeezed for n in names}:
             found.append(Problem("interest_not_introduced", chosen))
-        elif not self._is_named(chosen, transition):
+        elif chosen not in named and not self._is_named(chosen, transition):
             found.append(Problem("interest_not_concluded", chosen))
         if context.domain is not None:
             domains = [domain for domain in lexicon.domains if self._names_domain(domain, transition, lexicon)]
@@ -194,7 +193,7 @@ class TraceJudge:
         found = []
         if not named:
             found.append(Problem("source_not_named", excerpt(transition.spaced)))
-        if not holds_phrase(transition, lexicon.connectives, lexicon.language):
+        if not _holds(transition, _connectives(lexicon.language), lexicon.language):
             found.append(Problem("bridge_missing", excerpt(transition.spaced)))
         if not patterns:
             found.append(Problem("evidence_not_cited"))
@@ -204,9 +203,11 @@ class TraceJudge:
         if self.facts is None:
             return 1.0, []
         claims = [*context.claims, *read_claims(trace, self.reader, self.facts)]
+        if not claims:
+            return 1.0, []
         wrong = [claim for claim in claims if not self.facts.is_true(claim)]
         problems = [Problem("claim_false", f"{claim.pattern} {claim.value}") for claim in wrong]
-        return (1 - len(wrong) / len(claims) if claims else 1.0), problems
+        return 1 - len(wrong) / len(claims), problems
 
     def _informativeness(
         self,
@@ -214,12 +215,12 @@ class TraceJudge:
         names: Sequence[str],
         patterns: Sequence[str],
         context: TraceContext,
-        lexicon: Lexicon,
     ) -> tuple[float, list[Problem]]:
         found = []
-        own = words.word_set - _empty_words(context.language, tuple(context.headings))
-        if len(own) < self.rules.min_content_words:
-            found.append(Problem("few_words", f"{len(own)} of at least {self.rules.min_content_words}"))
+        needed = self.rules.min_content_words
+        num_own = _count_others(words.word_set, _empty_words(context.language, tuple(context.headings)), needed)
+        if num_own < needed:
+            found.append(Problem("few_words", f"{num_own} of at least {needed}"))
         themes = context.themes or names
         if not any(self._is_named(theme, words) for theme in themes):
             found.append(Problem("no_theme", excerpt(words.spaced)))
@@ -249,16 +250,31 @@ class TraceJudge:
 
 def holds_phrase(text: Normalised, phrases: tuple[str, ...], language: str) -> bool:
     """Whether a text holds one of the phrases of a language's word list, as whole words where it has spaces."""
+    return _holds(text, _split_phrases(phrases, SPACED[language]), language)
+
+
+def _holds(text: Normalised, phrases: tuple[frozenset[str], dict[str, list[str]]], language: str) -> bool:
+    words, several = phrases
     if not SPACED[language]:
-        return any(phrase in text.squeezed for phrase in phrases)
-    words, several = _split_phrases(phrases)
-    return not words.isdisjoint(text.word_set) or any(phrase in text.spaced for phrase in several)
+        return any(map(text.squeezed.__contains__, words))
+    if not words.isdisjoint(text.word_set):
+        return True
+    return any(f" {phrase} " in text.spaced for first in several.keys() & text.word_set for phrase in several[first])
 
 
 @cache
-def _split_phrases(phrases: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Single words, and phrases of several with spaces around them."""
-    return frozenset(p for p in phrases if " " not in p), tuple(f" {p} " for p in phrases if " " in p)
+def _split_phrases(phrases: tuple[str, ...], spaced: bool) -> tuple[frozenset[str], dict[str, list[str]]]:
+    """Single words, and phrases of several by their first word; all are single ones where words are not spaced."""
+    several: dict[str, list[str]] = {}
+    for phrase in phrases:
+        if spaced and " " in phrase:
+            several.setdefault(phrase.partition(" ")[0], []).append(phrase)
+    return frozenset(p for p in phrases if not spaced or " " not in p), several
+
+
+@cache
+def _connectives(language: str) -> tuple[frozenset[str], dict[str, list[str]]]:
+    return _split_phrases(load_lexicon(language).connectives, SPACED[language])
 
 
 @lru_cache(maxsize=4096)
@@ -271,6 +287,17 @@ def _name_form(name: str) -> Normalised:
 def _empty_words(language: str, headings: tuple[str, ...]) -> frozenset[str]:
     """Words that say nothing of a user: function words, and those of the headings."""
     return load_lexicon(language).function_words.union(*(normalise(heading).words for heading in headings))
+
+
+def _count_others(words: Iterable[str], known: frozenset[str], limit: int) -> int:
+    """How many words are not known, counted up to `limit`."""
+    count = 0
+    for word in words:
+        if word not in known:
+            count += 1
+            if count >= limit:
+                break
+    return count
 
 
 def _runs(words: Sequence[str]) -> list[str]:
