@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,8 +32,9 @@ from data_builders.think_rows import think_answer
 from data_builders.training_log import TrainingLog, load_training_log
 from onereason.cognition.chains import Episode, find_episodes
 from onereason.cognition.checks.json_checks import check_logic_chain
+from onereason.cognition.checks.problem import Problem
 from onereason.cognition.judge.chains import judge_chain
-from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Entry, build_timeline
+from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Timeline, build_timeline
 from onereason.cognition.streams import Stream
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
@@ -51,14 +53,14 @@ Only the training part of the split is read. No row is made of a validation or t
 """
 
 
-@dataclass(frozen=True)
-class ChainDraft:
+class ChainDraft(NamedTuple):
     """A row that waits for its chain.
 
     Attributes:
         id: of the row.
         shown: whose timeline, and its wording.
         episode: what the chain is about.
+        chain: as the template says it; it has passed the judge.
         task: `topic` or `direct`.
         thinks: whether a trace stands before the answer.
     """
@@ -66,16 +68,16 @@ class ChainDraft:
     id: str
     shown: Shown
     episode: Episode
+    chain: Mapping[str, Any]
     task: str
     thinks: bool
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """What a user's questions show: the timeline, in one wording."""
 
     user_id: str
-    timeline: Sequence[Entry]
+    timeline: Timeline
     turn: int
 
 
@@ -103,6 +105,8 @@ class EvolutionSource:
     empty_share: float
     think_share: float
     seed: int
+    _last: tuple[Shown, Episode, str, str | Problem] | None = field(default=None, init=False, repr=False)
+    """What was read last: two questions about one episode may have one answer."""
 
     @property
     def num_units(self) -> int:
@@ -110,41 +114,61 @@ class EvolutionSource:
 
     def build(self, start: int, stop: int) -> tuple[list[Row], list[Reject]]:
         plan: list[Row | Reject | ChainDraft] = []
-        for user in range(start, stop):
-            self._plan_user(user, plan)
+        offsets = self.log.offsets[start : stop + 1].tolist()
+        events = slice(offsets[0], offsets[-1])
+        times, actions = self.log.timestamps[events].tolist(), self.log.actions[events].to_list()
+        for user, end in enumerate(offsets[1:], start):
+            items = self.inputs.part.histories[user][-self.max_history :].tolist()
+            newest = slice(end - len(items) - offsets[0], end - offsets[0])
+            self._plan_user(user, items, times[newest], actions[newest], plan)
         return write_drafts(plan, self.teacher, self._assign, self._accept)
 
-    def _plan_user(self, user: int, plan: list[Row | Reject | ChainDraft]) -> None:
+    def _plan_user(
+        self,
+        user: int,
+        items: list[int],
+        times: Sequence[int],
+        actions: Sequence[str],
+        plan: list[Row | Reject | ChainDraft],
+    ) -> None:
         user_id = self.inputs.part.user_ids[user]
-        items = self.inputs.part.histories[user][-self.max_history :].tolist()
         if len(items) < 2:
             plan.append(Reject(user_id, "history_too_short", f"{len(items)} items"))
             return
-        end = int(self.log.offsets[user + 1])
-        times = self.log.timestamps[end - len(items) : end].tolist()
-        actions = self.log.actions[end - len(items) : end].to_list()
-        timeline = build_timeline(self.inputs.facts.patterns, items, times, actions, self.log.has_dates)
         stream = Stream(self.seed, user)
-        shown = Shown(user_id, timeline, stream.below(64))
+        turn = stream.below(64)
+
+        def show() -> Shown:
+            timeline = build_timeline(self.inputs.facts.patterns, items, times, actions, self.log.has_dates)
+            return Shown(user_id, timeline, turn)
+
         if stream.chance(self.empty_share):
-            plan.extend(self._absent(shown, items, stream))
+            plan.extend(self._absent(show(), items, stream))
         episodes = find_episodes(self.inputs.knowledge, items)
         told = [e for e in episodes if len(e) >= self.min_events]
-        entries = [entry.text for entry in timeline]
-        chosen = [e for e in told if not judge_chain(self.writer.chain(e, timeline), entries)]
-        if not chosen:
+        shown = show() if told else None
+        found = self._longest_passing(told, shown.timeline) if shown is not None else None
+        if shown is None or found is None:
             if stream.chance(self.empty_share) and not episodes:
                 trace = self.writer.prompts.text("no_chain") if stream.chance(self.think_share) else None
-                plan.append(self._row(f"{user_id}:none", shown, "direct", "", NO_CHAIN, trace, "template"))
+                plan.append(self._row(f"{user_id}:none", show(), "direct", "", NO_CHAIN, trace, "template"))
             else:
                 plan.append(Reject(user_id, "chain_without_turn" if told else "no_episode", f"{len(items)} entries"))
             return
+        main, chain = found
         longest = max(map(len, told))
-        main = max(chosen, key=len)
         plan.append(self._selection(shown, main, stream.chance(self.think_share)))
-        plan.append(ChainDraft(f"{user_id}:topic", shown, main, "topic", stream.chance(self.think_share)))
+        plan.append(ChainDraft(f"{user_id}:topic", shown, main, chain, "topic", stream.chance(self.think_share)))
         if len(main) == longest and sum(len(e) == longest for e in told) == 1:
-            plan.append(ChainDraft(f"{user_id}:direct", shown, main, "direct", stream.chance(self.think_share)))
+            plan.append(ChainDraft(f"{user_id}:direct", shown, main, chain, "direct", stream.chance(self.think_share)))
+
+    def _longest_passing(self, told: Sequence[Episode], timeline: Timeline) -> tuple[Episode, dict[str, Any]] | None:
+        """The longest episode whose chain passes the judge, the first of several; None where none does."""
+        for episode in sorted(told, key=len, reverse=True):
+            chain = self.writer.chain(episode, timeline)
+            if not judge_chain(chain, timeline.texts):
+                return episode, chain
+        return None
 
     def _absent(self, shown: Shown, items: Sequence[int], stream: Stream) -> list[Row]:
         """A question about an interest that no entry serves; none for a user who has met every interest."""
@@ -158,40 +182,51 @@ class EvolutionSource:
         return [self._row(f"{shown.user_id}:absent", shown, task, topic, answer, trace, "template")]
 
     def _selection(self, shown: Shown, episode: Episode, thinks: bool) -> Row:
-        answer = orjson.dumps([shown.timeline[place].text for place in episode.places]).decode()
+        texts = shown.timeline.texts
+        answer = orjson.dumps([texts[place] for place in episode.places]).decode()
         trace = self.writer.trace(episode, shown.timeline, shown.turn) if thinks else None
         topic = self.writer.names[episode.interest]
         row_id = f"{shown.user_id}:action_selection"
         return self._row(row_id, shown, "action_selection", topic, answer, trace, "template")
 
     def _assign(self, draft: ChainDraft) -> ChainAssignment:
-        return ChainAssignment(draft.id, self.writer, draft.episode, draft.shown.timeline)
+        return ChainAssignment(draft.id, self.writer, draft.episode, draft.shown.timeline, draft.chain)
 
     def _accept(self, written: Sequence[tuple[ChainDraft, str]]) -> list[Row | Reject]:
         return [self._finish(draft, text) for draft, text in written]
 
     def _finish(self, draft: ChainDraft, text: str) -> Row | Reject:
-        timeline = draft.shown.timeline
-        entries = [entry.text for entry in timeline]
-        value = extract_json(text)
-        if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
-            return Reject(draft.id, "teacher_broken_json", text[:200])
+        last = self._last
+        if last is None or last[0] is not draft.shown or last[1] is not draft.episode or last[2] != text:
+            answer = self._read_chain(text, draft)
+            last = self._last = (draft.shown, draft.episode, text, answer)
+        answer = last[3]
+        if isinstance(answer, Problem):
+            return Reject(draft.id, answer.reason, answer.detail)
+        trace = self.writer.trace(draft.episode, draft.shown.timeline, draft.shown.turn) if draft.thinks else None
         topic = self.writer.names[draft.episode.interest]
+        return self._row(draft.id, draft.shown, draft.task, topic, answer, trace, self.teacher.name)
+
+    def _read_chain(self, text: str, draft: ChainDraft) -> str | Problem:
+        """The answer that a teacher's text comes to, or what is wrong with it."""
+        entries, episode = draft.shown.timeline.texts, draft.episode
+        value = parse_object(text)
+        if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
+            return Problem("teacher_broken_json", text[:200])
         problems = check_logic_chain(chain, entries)
         if not problems:
-            chain = {"name": topic, "events": chain["events"]}  # the name that was asked about, however it was spelled
-            problems = judge_chain(chain, entries)
+            # the name that was asked about, however it was spelled
+            chain = {"name": self.writer.names[episode.interest], "events": chain["events"]}
+            problems = [] if chain == draft.chain else judge_chain(chain, entries)
         if problems:
-            return Reject(draft.id, problems[0].reason, problems[0].detail)
+            return problems[0]
         told = [f"{event['date']} {event['action']}" for event in chain["events"]]
-        if told != [entries[place] for place in draft.episode.places]:  # the trace counts those
-            return Reject(draft.id, "chain_entries_differ", f"{len(told)} told, {len(draft.episode)} given")
+        if told != [entries[place] for place in episode.places]:  # the trace counts those
+            return Problem("chain_entries_differ", f"{len(told)} told, {len(episode)} given")
         try:
-            answer = orjson.dumps({"logic_chain": chain}).decode()
+            return orjson.dumps({"logic_chain": chain}).decode()
         except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 file holds
-            return Reject(draft.id, "teacher_broken_json")
-        trace = self.writer.trace(draft.episode, timeline, draft.shown.turn) if draft.thinks else None
-        return self._row(draft.id, draft.shown, draft.task, topic, answer, trace, self.teacher.name)
+            return Problem("teacher_broken_json")
 
     def _row(
         self, row_id: str, shown: Shown, task: str, topic: str, answer: str, trace: str | None, teacher: str

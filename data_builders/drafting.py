@@ -19,6 +19,8 @@ class Pending(Protocol):
 
 P = TypeVar("P", bound=Pending)
 
+_FINISHED = (dict, Reject)
+
 
 def write_drafts(
     plan: Sequence[Row | Reject | P],
@@ -35,7 +37,7 @@ def write_drafts(
         accept: makes the row of each text, or says why it gives none; all at once, so that a judge can be asked about
             many.
     """
-    pending = [entry for entry in plan if not isinstance(entry, dict | Reject)]
+    pending: list[P] = [entry for entry in plan if not isinstance(entry, _FINISHED)]  # type: ignore[misc]
     drafts = teacher.write([assign(entry) for entry in pending])
     written = [(entry, draft.text) for entry, draft in zip(pending, drafts, strict=True) if draft.text is not None]
     accepted = iter(accept(written))
@@ -46,7 +48,7 @@ def write_drafts(
     rows: list[Row] = []
     rejects: list[Reject] = []
     for entry in plan:
-        outcome = entry if isinstance(entry, dict | Reject) else next(outcomes)
+        outcome = entry if isinstance(entry, _FINISHED) else next(outcomes)
         if isinstance(outcome, Reject):
             rejects.append(outcome)
         else:

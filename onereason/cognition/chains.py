@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from onereason.cognition.interests import UNKNOWN
 from onereason.cognition.knowledge import Knowledge
 from onereason.cognition.walk import Walk
 
 Step = Literal["trigger", "stay", "narrow", "move"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Episode:
     """One interest over time.
 
@@ -61,63 +62,58 @@ def find_episodes(knowledge: Knowledge, history: Sequence[int], rules: EpisodeRu
         history: item indices, oldest first.
     """
     rules = rules or EpisodeRules()
-    interests = [knowledge.interest_of[item] for item in history]
-    sides = knowledge.traits[knowledge.cue] if knowledge.cue else None
-    walk = knowledge.walk()
-    episodes: list[Episode] = []
+    interests = list(map(knowledge.interest_of.__getitem__, history))
+    sides = list(map(knowledge.traits[knowledge.cue].__getitem__, history)) if knowledge.cue else [""] * len(history)
+    often, first = knowledge.followers(rules.followers)
+    walk = knowledge.walk()  # reads on when a step depends on what the user is like by then
+    drafts: list[_Draft] = []
     open_: _Draft | None = None
-    for place, item in enumerate(history):
-        z = interests[place]
-        if z >= 0:
-            side = sides[item] if sides else ""
-            if open_ is not None and place - open_.places[-1] > rules.patience:
-                _close(open_, episodes)
+    for place, z in enumerate(interests):
+        if z < 0:
+            continue
+        if open_ is not None:
+            if place - open_.places[-1] > rules.patience:
                 open_ = None
-            if open_ is not None and z == open_.interest:
-                open_.add(place, "narrow" if side and side == open_.side else "stay", z, side)
-            else:
-                led = open_ is not None and z in _followers(knowledge, open_.interest, walk, rules.followers)
-                # a step that the episode leads to anyway must come again more often to count as a new burst
-                needed = rules.burst + led
-                if interests[place : place + rules.reach].count(z) >= needed:
-                    _close(open_, episodes)
-                    open_ = _Draft(z)
-                    open_.add(place, "trigger", z, side)
-                elif open_ is not None and led:
-                    open_.add(place, "move", z, side)
-        walk.read(item)
-    _close(open_, episodes)
-    return episodes
+            elif z == open_.interest:
+                side = sides[place]
+                open_.places.append(place)
+                open_.steps.append("narrow" if side and side == open_.side else "stay")
+                open_.side = side
+                continue
+        num_near = interests[place : place + rules.reach].count(z)
+        # a step that the episode leads to anyway must come again more often to count as a new burst
+        if (
+            num_near <= rules.burst
+            and open_ is not None
+            and (
+                z in often[open_.interest]
+                or (z in first[open_.interest] and z == _best_follower(knowledge, open_.interest, walk, history[:place]))
+            )
+        ):
+            open_.places.append(place)
+            open_.steps.append("move")
+        elif num_near >= rules.burst:
+            open_ = _Draft(z, [place], ["trigger"], sides[place])
+            drafts.append(open_)
+    return [draft.close(interests, sides) for draft in drafts if len(draft.places) > 1]
 
 
+@dataclass(slots=True)
 class _Draft:
-    """An episode while it goes on."""
+    """An episode while it goes on, and the side of its newest item."""
 
-    def __init__(self, interest: int):
-        self.interest = interest
-        self.places: list[int] = []
-        self.steps: list[Step] = []
-        self.interests: list[int] = []
-        self.sides: list[str] = []
-        self.side = ""
+    interest: int
+    places: list[int]
+    steps: list[Step]
+    side: str
 
-    def add(self, place: int, step: Step, interest: int, side: str) -> None:
-        self.places.append(place)
-        self.steps.append(step)
-        self.interests.append(interest)
-        self.sides.append(side if step == "narrow" else "")
-        if interest == self.interest:
-            self.side = side
+    def close(self, interests: Sequence[int], sides: Sequence[str]) -> Episode:
+        places, steps = self.places, self.steps
+        kept = [sides[p] if step == "narrow" else "" for p, step in zip(places, steps, strict=True)]
+        return Episode(self.interest, places, steps, [interests[place] for place in places], kept)
 
 
-def _close(draft: _Draft | None, episodes: list[Episode]) -> None:
-    if draft is not None and len(draft.places) > 1:
-        episodes.append(Episode(draft.interest, draft.places, draft.steps, draft.interests, draft.sides))
-
-
-def _followers(knowledge: Knowledge, interest: int, walk: Walk, number: int) -> set[int]:
-    """The interests that one most often leads to, whoever the user is, or this user now."""
-    transitions = knowledge.transitions
-    wide = transitions.following(interest, ())[:number]
-    narrow = transitions.following(interest, knowledge.context_values(walk))[:1]
-    return {z for z, _ in (*wide, *narrow)}
+def _best_follower(knowledge: Knowledge, interest: int, walk: Walk, history: Sequence[int]) -> int:
+    """The interest that one most often leads to for this user now, negative where nothing is known."""
+    walk.read_all(history[len(walk.items) :])
+    return next((z for z, _ in knowledge.transitions.following(interest, knowledge.context_values(walk))), UNKNOWN)

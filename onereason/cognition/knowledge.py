@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class KnowledgeConfig:
     """Items of a history that must share a trait before it is said of the user."""
     max_trait_values: int = 60
     """An attribute with more values is a name (a brand, a seller), not a context to count transitions by."""
-    max_fit_users: int = 50_000
+    max_fit_users: int = 20_000
     """Users that transitions are counted over, spread evenly; more change little."""
     standing: float = 0.2
     """Share of belief for the interests of the whole history, where the live one is left."""
@@ -80,6 +81,21 @@ class Knowledge:
     def cue(self) -> str | None:
         """The attribute of the last item that sharpens transitions, if one does."""
         return next((name for kind, name in self.transitions.contexts if kind == "cue"), None)
+
+    def followers(self, number: int) -> tuple[list[frozenset[int]], list[frozenset[int]]]:
+        """For each interest the `number` that follow it most often, and those that come first in some context."""
+        if number not in self._followers:
+            following = [self.transitions.following(interest, ())[:number] for interest in range(len(self.interests))]
+            first: list[set[int]] = [set() for _ in following]
+            for (live, *_), ranked in self.transitions.ranked.items():
+                first[cast(int, live)].update(z for z, _ in ranked[:1])
+            often = [frozenset([z for z, _ in ranked]) for ranked in following]
+            self._followers[number] = often, list(map(frozenset, first))
+        return self._followers[number]
+
+    @cached_property
+    def _followers(self) -> dict[int, tuple[list[frozenset[int]], list[frozenset[int]]]]:
+        return {}
 
     def walk(self) -> Walk:
         """A reader at the start of a timeline."""

@@ -60,7 +60,7 @@ def test_a_trace_without_any_citation_has_no_evidence():
 def test_a_trace_in_the_other_language_is_rejected():
     persona = "the user tends to choose plain things to watch in the evening"
     chinese = trace("jazz guitar", "board games").replace(
-        persona, "这位用户晚上喜欢看简单朴素的内容，也会反复回到同一类主题，" * 4
+        persona, "这位用户晚上喜欢看简单朴素的内容也会反复回到同一类主题" * 4
     )
     assert reason(chinese) == "wrong_language"
     text = f"{FACTS.patterns[0]} goes with jazz guitar, so that interest most likely holds."

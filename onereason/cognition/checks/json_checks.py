@@ -6,6 +6,7 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from onereason.cognition.checks.problem import Problem, excerpt
@@ -13,6 +14,8 @@ from onereason.data.json_answers import extract_json
 
 CHAIN_KEYS = ("name", "events")
 EVENT_KEYS = ("date", "action", "logic")
+_MAPPINGS = (dict, Mapping)  # the plain class is looked at first
+_CHAIN_KEYS, _EVENT_KEYS = frozenset(CHAIN_KEYS), frozenset(EVENT_KEYS)
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PLACE = re.compile(r"#[0-9]{1,9}")
@@ -54,7 +57,7 @@ def check_logic_chain(chain: Any, timeline: Sequence[str]) -> list[Problem]:
         chain = chain["logic_chain"]
     if chain == []:
         return []
-    if not isinstance(chain, Mapping) or set(chain) != set(CHAIN_KEYS):
+    if not isinstance(chain, Mapping) or chain.keys() != _CHAIN_KEYS:
         return [Problem("chain_keys", f"expected {', '.join(CHAIN_KEYS)}, got {_keys(chain)}")]
     if not _is_text(chain["name"]):
         return [Problem("chain_value", f"name is {excerpt(repr(chain['name']))}")]
@@ -62,10 +65,10 @@ def check_logic_chain(chain: Any, timeline: Sequence[str]) -> list[Problem]:
     if not isinstance(events, list) or not events:
         return [Problem("chain_without_events", excerpt(repr(events)))]
     for event in events:
-        if not isinstance(event, Mapping) or set(event) != set(EVENT_KEYS):
+        if not isinstance(event, _MAPPINGS) or event.keys() != _EVENT_KEYS:
             return [Problem("chain_keys", f"expected {', '.join(EVENT_KEYS)}, got {_keys(event)}")]
-        wrong = next((key for key in EVENT_KEYS if not _is_text(event[key])), None)
-        if wrong is not None:
+        if not all(map(_is_text, event.values())):
+            wrong = next(key for key in EVENT_KEYS if not _is_text(event[key]))
             return [Problem("chain_value", f"{wrong} is {excerpt(repr(event[wrong]))}")]
     return _check_dates([event["date"] for event in events]) + _check_entries(
         [f"{event['date']} {event['action']}" for event in events], timeline, "chain"
@@ -82,6 +85,7 @@ def check_selection(selection: Any, timeline: Sequence[str]) -> list[Problem]:
     return _check_entries(selection, timeline, "selection")
 
 
+@lru_cache(maxsize=10_000)
 def is_iso_date(text: str) -> bool:
     """Whether a text is a day of the calendar as `YYYY-MM-DD`."""
     if not _DAY.fullmatch(text):
@@ -102,27 +106,28 @@ def _check_dates(dates: Sequence[str]) -> list[Problem]:
     else:
         wrong = next(date for date in dates if not (is_iso_date(date) or _PLACE.fullmatch(date)) or date != dates[0])
         return [Problem("chain_date", excerpt(wrong))]
-    late = next((i for i in range(1, len(keys)) if keys[i] < keys[i - 1]), None)
-    return [] if late is None else [Problem("chain_date_order", f"{dates[late - 1]} before {dates[late]}")]
+    if keys == sorted(keys):
+        return []
+    late = next(i for i in range(1, len(keys)) if keys[i] < keys[i - 1])
+    return [Problem("chain_date_order", f"{dates[late - 1]} before {dates[late]}")]
 
 
 def _check_entries(entries: Sequence[str], timeline: Sequence[str], what: str) -> list[Problem]:
     """Whether entries are a sub-list of the timeline: each as often as it stands there, in its order."""
-    missing = Counter(entries) - Counter(timeline)
-    if missing:
-        return [Problem(f"{what}_action_not_in_timeline", excerpt(entry)) for entry in missing]
     place = 0
     for entry in entries:
-        while place < len(timeline) and timeline[place] != entry:
-            place += 1
-        if place == len(timeline):
+        try:
+            place = timeline.index(entry, place) + 1
+        except ValueError:
+            missing = Counter(entries) - Counter(timeline)
+            if missing:
+                return [Problem(f"{what}_action_not_in_timeline", excerpt(lost)) for lost in missing]
             return [Problem(f"{what}_order", excerpt(entry))]
-        place += 1
     return []
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and value.strip() != ""
 
 
 def _keys(value: Any) -> str:

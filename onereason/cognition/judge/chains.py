@@ -102,7 +102,7 @@ def judge_chain(chain: Mapping[str, Any], timeline: Sequence[str], rules: ChainR
         found.append(Problem("chain_order_free", excerpt(events[-1]["logic"])))
     if not _brings_news(logics, rules):
         found.append(Problem("chain_no_increment", excerpt(events[-1]["logic"])))
-    if not _converges(normalise(chain["name"]).word_set, logics, rules):
+    if not _converges(_theme(chain["name"]), logics, rules):
         found.append(Problem("chain_no_convergence", excerpt(chain["name"])))
     if rules.needs_depth and not _deepens(events, logics):
         found.append(Problem("chain_no_depth", excerpt(events[-1]["logic"])))
@@ -114,9 +114,9 @@ def judge_chain(chain: Mapping[str, Any], timeline: Sequence[str], rules: ChainR
 def _is_ordered(logics: Sequence[_Logic], rules: ChainRules) -> bool:
     if len(logics) < 2:
         return True
-    pairs = list(pairwise(logics))
-    different = sum(left.words != right.words for left, right in pairs)
-    return different >= rules.min_order * len(pairs) and any(logic.has_direction for logic in logics[1:])
+    different = sum([left.words != right.words for left, right in pairwise(logics)])
+    enough = rules.min_order * (len(logics) - 1)
+    return different >= enough and any(logic.has_direction for logic in logics[1:])
 
 
 def _brings_news(logics: Sequence[_Logic], rules: ChainRules) -> bool:
@@ -125,20 +125,28 @@ def _brings_news(logics: Sequence[_Logic], rules: ChainRules) -> bool:
     said = set(logics[0].content)
     news = 0
     for logic in logics[1:]:
-        news += not logic.content <= said
-        said |= logic.content
+        if not logic.content <= said:
+            news += 1
+            said |= logic.content
     return news >= rules.min_increment * (len(logics) - 1)
 
 
-def _converges(name: frozenset[str], logics: Sequence[_Logic], rules: ChainRules) -> bool:
+@lru_cache(maxsize=4096)
+def _theme(name: str) -> frozenset[str]:
+    """The words of a name that mean something."""
+    words = normalise(name).word_set
+    return words - all_words("function_words") or words
+
+
+def _converges(theme: frozenset[str], logics: Sequence[_Logic], rules: ChainRules) -> bool:
     """An event speaks of the interest where it shares a word with its name."""
-    theme = name - all_words("function_words") or name
-    return sum(not theme.isdisjoint(logic.content) for logic in logics) >= rules.min_convergence * len(logics)
+    return sum([not theme.isdisjoint(logic.content) for logic in logics]) >= rules.min_convergence * len(logics)
 
 
 def _deepens(events: Sequence[Mapping[str, Any]], logics: Sequence[_Logic]) -> bool:
-    verbs = {_VERB_END.split(event["action"].strip(), maxsplit=1)[0] for event in events}
-    return len(events) < 2 or len(verbs) > 1 or any(logic.has_depth for logic in logics[1:])
+    if len(events) < 2 or any(logic.has_depth for logic in logics[1:]):
+        return True
+    return len({_VERB_END.split(event["action"].strip(), maxsplit=1)[0] for event in events}) > 1
 
 
 def _check_evidence(events: Sequence[Mapping[str, Any]], timeline: Sequence[str]) -> list[Problem]:
