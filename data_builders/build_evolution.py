@@ -38,7 +38,6 @@ from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Ti
 from onereason.cognition.streams import Stream
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
-from onereason.data.json_answers import extract_json
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
 

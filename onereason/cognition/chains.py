@@ -87,7 +87,9 @@ def find_episodes(knowledge: Knowledge, history: Sequence[int], rules: EpisodeRu
             and open_ is not None
             and (
                 z in often[open_.interest]
-                or (z in first[open_.interest] and z == _best_follower(knowledge, open_.interest, walk, history[:place]))
+                or (
+                    z in first[open_.interest] and z == _best_follower(knowledge, open_.interest, walk, history[:place])
+                )
             )
         ):
             open_.places.append(place)
