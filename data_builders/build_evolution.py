@@ -38,6 +38,7 @@ from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Ti
 from onereason.cognition.streams import Stream
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
+from onereason.data.json_answers import extract_json
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
 
@@ -209,7 +210,7 @@ class EvolutionSource:
     def _read_chain(self, text: str, draft: ChainDraft) -> str | Problem:
         """The answer that a teacher's text comes to, or what is wrong with it."""
         entries, episode = draft.shown.timeline.texts, draft.episode
-        value = parse_object(text)
+        value = extract_json(text)
         if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
             return Problem("teacher_broken_json", text[:200])
         problems = check_logic_chain(chain, entries)

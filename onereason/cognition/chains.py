@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from onereason.cognition.interests import UNKNOWN
 from onereason.cognition.knowledge import Knowledge
-from onereason.cognition.walk import Walk
 
 Step = Literal["trigger", "stay", "narrow", "move"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Episode:
     """One interest over time.
 
@@ -64,10 +62,21 @@ def find_episodes(knowledge: Knowledge, history: Sequence[int], rules: EpisodeRu
     rules = rules or EpisodeRules()
     interests = list(map(knowledge.interest_of.__getitem__, history))
     sides = list(map(knowledge.traits[knowledge.cue].__getitem__, history)) if knowledge.cue else [""] * len(history)
-    often, first = knowledge.followers(rules.followers)
     walk = knowledge.walk()  # reads on when a step depends on what the user is like by then
+    wide, narrow = knowledge.followers(rules.followers)
     drafts: list[_Draft] = []
     open_: _Draft | None = None
+
+    def leads_to(interest: int, other: int, place: int) -> bool:
+        """Whether one interest often leads to another, whoever the user is, or most often for this user by now."""
+        if other in wide[interest]:
+            return True
+        if other not in narrow[interest]:
+            return False
+        walk.read_all(history[len(walk.items) : place])
+        following = knowledge.transitions.following(interest, knowledge.context_values(walk))
+        return bool(following) and following[0][0] == other
+
     for place, z in enumerate(interests):
         if z < 0:
             continue
@@ -76,46 +85,41 @@ def find_episodes(knowledge: Knowledge, history: Sequence[int], rules: EpisodeRu
                 open_ = None
             elif z == open_.interest:
                 side = sides[place]
-                open_.places.append(place)
-                open_.steps.append("narrow" if side and side == open_.side else "stay")
+                open_.add(place, "narrow" if side and side == open_.side else "stay")
                 open_.side = side
                 continue
         num_near = interests[place : place + rules.reach].count(z)
         # a step that the episode leads to anyway must come again more often to count as a new burst
-        if (
-            num_near <= rules.burst
-            and open_ is not None
-            and (
-                z in often[open_.interest]
-                or (
-                    z in first[open_.interest] and z == _best_follower(knowledge, open_.interest, walk, history[:place])
-                )
-            )
-        ):
-            open_.places.append(place)
-            open_.steps.append("move")
+        if num_near <= rules.burst and open_ is not None and leads_to(open_.interest, z, place):
+            open_.add(place, "move")
         elif num_near >= rules.burst:
-            open_ = _Draft(z, [place], ["trigger"], sides[place])
+            open_ = _Draft(z, sides[place])
+            open_.add(place, "trigger")
             drafts.append(open_)
-    return [draft.close(interests, sides) for draft in drafts if len(draft.places) > 1]
+    return [
+        Episode(
+            draft.interest,
+            draft.places,
+            draft.steps,
+            [interests[place] for place in draft.places],
+            [sides[p] if step == "narrow" else "" for p, step in zip(draft.places, draft.steps, strict=True)],
+        )
+        for draft in drafts
+        if len(draft.places) > 1
+    ]
 
 
-@dataclass(slots=True)
 class _Draft:
     """An episode while it goes on, and the side of its newest item."""
 
-    interest: int
-    places: list[int]
-    steps: list[Step]
-    side: str
+    __slots__ = ("interest", "places", "side", "steps")
 
-    def close(self, interests: Sequence[int], sides: Sequence[str]) -> Episode:
-        places, steps = self.places, self.steps
-        kept = [sides[p] if step == "narrow" else "" for p, step in zip(places, steps, strict=True)]
-        return Episode(self.interest, places, steps, [interests[place] for place in places], kept)
+    def __init__(self, interest: int, side: str):
+        self.interest = interest
+        self.side = side
+        self.places: list[int] = []
+        self.steps: list[Step] = []
 
-
-def _best_follower(knowledge: Knowledge, interest: int, walk: Walk, history: Sequence[int]) -> int:
-    """The interest that one most often leads to for this user now, negative where nothing is known."""
-    walk.read_all(history[len(walk.items) :])
-    return next((z for z, _ in knowledge.transitions.following(interest, knowledge.context_values(walk))), UNKNOWN)
+    def add(self, place: int, step: Step) -> None:
+        self.places.append(place)
+        self.steps.append(step)
