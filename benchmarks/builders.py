@@ -117,15 +117,21 @@ def compare_writing(source: Any, out: Path) -> float:
     return (time.process_time() - started) / max(ours, 1e-9)
 
 
+def run_apart(*arguments: str) -> str:
+    """What this file prints in a fresh process. Everything big happens there: a child's peak begins at its parent's."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr or done.stdout}")
+    return done.stdout
+
+
 def measure_case(folder: Path, name: str) -> dict[str, float]:
     """`run_case` in a fresh process."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [sys.executable, __file__, "--case", name, "--folder", str(folder), "--out", f"{scratch}/shards"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr or done.stdout}")
-    return json.loads(done.stdout.splitlines()[-1])
+        printed = run_apart("--case", name, "--folder", str(folder), "--out", f"{scratch}/shards")
+    return json.loads(printed.splitlines()[-1])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.case == "inputs":
+        write_inputs(args.folder, args.users, args.items)
+        return 0
     if args.case:
         print(json.dumps(run_case(args.folder, args.case, args.out)))
         return 0
@@ -147,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_inputs(folder, users, items)
+        run_apart("--case", "inputs", "--folder", scratch, "--users", str(users), "--items", str(items))
         for name in CASES:
             found = measure_case(folder, name)
             rate = found["rows"] / max(found["seconds"], 1e-9)
@@ -171,7 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.quick:
             grown = folder / "grown"
             grown.mkdir()
-            write_inputs(grown, users * FACTOR, items)
+            more = str(users * FACTOR)
+            run_apart("--case", "inputs", "--folder", str(grown), "--users", more, "--items", str(items))
             large = measure_case(grown, GROWN)
             extra = [case["peak_gib"] - case["loaded_gib"] for case in (small, large)]
             figures["growth"] = {
