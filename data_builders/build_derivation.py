@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -51,8 +52,7 @@ Pairs were seen in the training part of the split. Uncertain and unrelated ones 
 LETTERS = "ABCDEFGHIJ"
 
 
-@dataclass(frozen=True)
-class Hop:
+class Hop(NamedTuple):
     """A pair that waits for its fields."""
 
     id: str
@@ -89,6 +89,7 @@ class DerivationSource:
     think_share: float
     num_choices: int
     seed: int
+    _rows: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_units(self) -> int:
@@ -146,12 +147,13 @@ class DerivationSource:
         shown = {patterns[source], patterns[target]}
         if len(shown) < 2:
             return Reject(row_id, "target_under_the_source_s_sid")
-        near = self.related[interest_of[source]]
+        near = self._near(interest_of[source])
         pool = self.by_domain[domain]
         wrong: list[str] = []
         for _ in range(20 * self.num_choices):
             item = pool[stream.below(len(pool))]
-            if interest_of[item] >= 0 and not near[interest_of[item]] and patterns[item] not in shown:
+            interest = interest_of[item]
+            if interest >= 0 and not near[interest] and patterns[item] not in shown:
                 shown.add(patterns[item])
                 wrong.append(patterns[item])
                 if len(wrong) == self.num_choices - 1:
@@ -172,6 +174,13 @@ class DerivationSource:
         ]
         answer = LETTERS[choices.index(patterns[target])]
         return self._row(f"{row_id}:item2item", "item2item", target, messages, answer, None, "template")
+
+    def _near(self, interest: int) -> bytes:
+        """For each interest, whether it has to do with this one: one look-up in bytes is quicker than in an array."""
+        row = self._rows.get(interest)
+        if row is None:
+            row = self._rows[interest] = self.related[interest].tobytes()
+        return row
 
     def _row(
         self,

@@ -31,14 +31,13 @@ from data_builders.shards import Reject
 from data_builders.think_rows import think_answer
 from data_builders.training_log import TrainingLog, load_training_log
 from onereason.cognition.chains import Episode, find_episodes
-from onereason.cognition.checks.json_checks import check_logic_chain
+from onereason.cognition.checks.json_checks import check_logic_chain, read_json
 from onereason.cognition.checks.problem import Problem
 from onereason.cognition.judge.chains import judge_chain
 from onereason.cognition.logic import NO_CHAIN, ChainAssignment, ChainWriter, Timeline, build_timeline
 from onereason.cognition.streams import Stream
 from onereason.cognition.teachers import Teacher
 from onereason.cognition.teachers.factory import TEACHER_OPTIONS, add_teacher_arguments, teacher_from_arguments
-from onereason.data.json_answers import extract_json
 from onereason.data.prompts import add_switch
 from onereason.errors import ConfigError
 
@@ -210,7 +209,7 @@ class EvolutionSource:
     def _read_chain(self, text: str, draft: ChainDraft) -> str | Problem:
         """The answer that a teacher's text comes to, or what is wrong with it."""
         entries, episode = draft.shown.timeline.texts, draft.episode
-        value = extract_json(text)
+        value = read_json(text)
         if not isinstance(value, dict) or not isinstance(chain := value.get("logic_chain"), dict):
             return Problem("teacher_broken_json", text[:200])
         problems = check_logic_chain(chain, entries)

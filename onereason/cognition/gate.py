@@ -96,6 +96,10 @@ class TraceGate:
         self._places: dict[str, int] = {}
         self._rules = TraceJudge(self._reader, FactTable(self.facts))
 
+    def read_catalog(self) -> None:
+        """Reads the catalogue's texts now and not with the first trace."""
+        self._leaks.read_catalog()
+
     def find_leak(self, text: str, target: int, shown: Sequence[int] = ()) -> Problem | None:
         """`leak_KIND` where a text gives an item away (see `checks.leakage.KINDS`)."""
         found = self._leaks.find(text, target, shown)
@@ -240,6 +244,7 @@ def gate_from_arguments(args: argparse.Namespace, knowledge: Knowledge, teacher:
     names = knowledge.interests.names
     gate = TraceGate(knowledge.facts, names, args.language, args.max_trace_words, args.max_candidates, thresholds)
     gate.interest_of = knowledge.interest_of
+    gate.read_catalog()
     if args.judge == "teacher":
         rules = TraceJudge(PatternReader(knowledge.facts.format), FactTable(knowledge.facts))
         gate.judge = TeacherJudge(teacher, rules, args.language, args.judge_fallback)

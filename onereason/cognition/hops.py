@@ -12,12 +12,15 @@ from typing import Any
 import orjson
 
 from onereason.cognition.bridges import BRIDGE_FIELDS, BRIDGE_TYPES, ORIGINS, Pairs
+from onereason.cognition.checks.json_checks import read_json
 from onereason.cognition.judge.relations import RELATIONS
 from onereason.cognition.knowledge import Knowledge
-from onereason.data.json_answers import extract_json
+from onereason.cognition.memo import Memo
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.prompts import Message, domain_noun
 
+_FIELDS = frozenset(BRIDGE_FIELDS)
+_TEXTS = tuple(name for name in BRIDGE_FIELDS if name != "confidence")
 _PRIOR = 10.0
 """Sightings that a hop's confidence starts from."""
 
@@ -38,6 +41,11 @@ class HopWriter:
         domains = dict.fromkeys(knowledge.facts.domains)
         self._nouns = {d: (domain_noun(d, False, language), domain_noun(d, True, language)) for d in domains}
         self._separator = load_prompt_set("trace", language).text("word.join")
+        self._needs = Memo(self._say_need)
+        self._bridges = Memo(self._say_bridge)
+        self._directions = Memo(self._say_direction)
+        self._reasons = Memo(self._say_reason)
+        self._systems = Memo(self._say_system)
 
     def nouns(self, item: int) -> tuple[str, str]:
         """What one item of an item's domain is called, and several."""
@@ -45,59 +53,68 @@ class HopWriter:
 
     def fields(self, pairs: Pairs, place: int) -> dict[str, Any]:
         """The six fields of a pair, both of whose items have an interest."""
-        knowledge, text = self.knowledge, self.prompts.text
-        source, target = int(pairs.sources[place]), int(pairs.targets[place])
-        themes, names, interest_of = knowledge.facts.themes, knowledge.interests.names, knowledge.interest_of
-        interest, other = interest_of[source], interest_of[target]
-        kind = BRIDGE_TYPES[pairs.types[place]]
-        traits = [values[source] for values in knowledge.traits.values() if values[source]]
+        facts, interest_of = self.knowledge.facts, self.knowledge.interest_of
+        source, target = pairs.sources.item(place), pairs.targets.item(place)
+        kind = BRIDGE_TYPES[pairs.types.item(place)]
         return {
-            "source_need": text("bridge.source_need", int(bool(traits))).format(
-                theme=themes[source], traits=self._separator.join(traits)
-            ),
+            "source_need": self._needs[source],
             "bridge_type": kind,
-            "abstract_bridge": text("bridge.abstract_bridge", int(interest != other)).format(
-                interest=names[interest], target_interest=names[other], type=self._types[kind]
-            ),
-            "continuation_direction": text("bridge.direction").format(
-                nouns=self.nouns(target)[1], theme=themes[target]
-            ),
+            "abstract_bridge": self._bridges[interest_of[source], interest_of[target], kind],
+            "continuation_direction": self._directions[facts.domains[target], facts.themes[target]],
             "reason_seed": self.reason(pairs, place),
-            "confidence": compute_confidence(float(pairs.lifts[place]), int(pairs.supports[place])),
+            "confidence": compute_confidence(pairs.lifts.item(place), pairs.supports.item(place)),
         }
+
+    def _say_need(self, source: int) -> str:
+        traits = [values[source] for values in self.knowledge.traits.values() if values[source]]
+        return self.prompts.text("bridge.source_need", int(bool(traits))).format(
+            theme=self.knowledge.facts.themes[source], traits=self._separator.join(traits)
+        )
+
+    def _say_bridge(self, key: tuple[int, int, str]) -> str:
+        interest, other, kind = key
+        names = self.knowledge.interests.names
+        return self.prompts.text("bridge.abstract_bridge", int(interest != other)).format(
+            interest=names[interest], target_interest=names[other], type=self._types[kind]
+        )
+
+    def _say_direction(self, key: tuple[str, str]) -> str:
+        domain, theme = key
+        return self.prompts.text("bridge.direction").format(nouns=self._nouns[domain][1], theme=theme)
 
     def reason(self, pairs: Pairs, place: int) -> str:
         """What the logs say of the hop: of two interests, or of two themes of one (see `Pairs.lifts`)."""
-        knowledge = self.knowledge
-        source, target = int(pairs.sources[place]), int(pairs.targets[place])
-        left, right = knowledge.interest_of[source], knowledge.interest_of[target]
-        themes, names = knowledge.facts.themes, knowledge.interests.names
-        said = (themes[source], themes[target]) if left == right else (names[left], names[right])
-        return self.prompts.text(f"bridge.reason.{ORIGINS[pairs.origins[place]]}").format(
-            source=said[0], target=said[1], lift=f"{pairs.lifts[place]:.1f}"
-        )
+        interest_of = self.knowledge.interest_of
+        source, target = pairs.sources.item(place), pairs.targets.item(place)
+        left, right = interest_of[source], interest_of[target]
+        said = self.knowledge.facts.themes if left == right else self.knowledge.interests.names
+        first, second = (source, target) if left == right else (left, right)
+        return self._reasons[pairs.origins.item(place), said[first], said[second], f"{pairs.lifts.item(place):.1f}"]
+
+    def _say_reason(self, key: tuple[int, str, str, str]) -> str:
+        origin, source, target, lift = key
+        return self.prompts.text(f"bridge.reason.{ORIGINS[origin]}").format(source=source, target=target, lift=lift)
 
     def trace(self, pairs: Pairs, place: int, turn: int) -> str:
         """The way to the fields, in words."""
-        source = int(pairs.sources[place])
+        source = pairs.sources.item(place)
         return self.prompts.text("bridge.trace", turn).format(
             noun=self.nouns(source)[0],
             theme=self.knowledge.facts.themes[source],
             interest=self.knowledge.interests.names[self.knowledge.interest_of[source]],
             reason=self.reason(pairs, place),
-            type=self._types[BRIDGE_TYPES[pairs.types[place]]],
+            type=self._types[BRIDGE_TYPES[pairs.types.item(place)]],
         )
 
     def messages(self, source: int, target: int, turn: int) -> list[Message]:
         """System and user turn of the student's question, which shows the source alone."""
-        noun, _ = self.nouns(source)
         user = self.prompts.text("bridge.user", turn).format(
-            noun=noun, pattern=self.knowledge.facts.patterns[source], nouns=self.nouns(target)[1]
+            noun=self.nouns(source)[0], pattern=self.knowledge.facts.patterns[source], nouns=self.nouns(target)[1]
         )
-        return [
-            {"role": "system", "content": self.prompts.text("bridge.system", turn).format()},
-            {"role": "user", "content": user},
-        ]
+        return [{"role": "system", "content": self._systems[turn]}, {"role": "user", "content": user}]
+
+    def _say_system(self, turn: int) -> str:
+        return self.prompts.text("bridge.system", turn).format()
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ def parse_fields(text: str) -> dict[str, Any] | str:
     A think block and a code fence around the JSON are passed over. An answer may judge the pair first: one that does
     not find it explicitly related is `teacher_uncertain` or `teacher_unrelated`.
     """
-    value = extract_json(text)
+    value = read_json(text)
     if not isinstance(value, dict):
         return "teacher_broken_json"
     relation = "_".join(str(value.get("relation", RELATIONS[0])).lower().split())
@@ -153,12 +170,11 @@ def parse_fields(text: str) -> dict[str, Any] | str:
 
 def check_fields(value: Mapping[str, Any]) -> str | None:
     """`bridge_field_missing` or `bridge_field_wrong` where a field is; None where all six are right."""
-    if any(name not in value for name in BRIDGE_FIELDS):
+    if not value.keys() >= _FIELDS:
         return "bridge_field_missing"
-    texts = [value[name] for name in BRIDGE_FIELDS if name != "confidence"]
     sure = value["confidence"]
     right = (
-        all(isinstance(text, str) and text.strip() for text in texts)
+        all(isinstance(value[name], str) and value[name].strip() for name in _TEXTS)
         and value["bridge_type"] in BRIDGE_TYPES
         and isinstance(sure, int | float)
         and not isinstance(sure, bool)

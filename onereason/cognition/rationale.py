@@ -5,13 +5,17 @@ The teacher sees the pruned context; the student is asked with the whole history
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onereason.cognition.knowledge import Knowledge
+from onereason.cognition.memo import Memo
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.prompts import Message, domain_noun
+
+_MARK = "\x00"
 
 
 @dataclass(frozen=True)
@@ -76,31 +80,47 @@ class RationaleWriter:
         self._separator, self._between = self.prompts.text("separator"), self.prompts.text("between")
         self._in_a_row = self.prompts.text("in_a_row")
         self._nouns = {d: domain_noun(d, True, language) for d in dict.fromkeys(knowledge.facts.domains)}
+        self._period = math.lcm(*map(len, self.prompts.texts.values()))
+        self._groups = Memo(self._say_group)
+        self._openings = Memo(self._say_opening)
+        self._ends = Memo(self._say_end)
 
     def write(self, rationale: Rationale, turn: int) -> str:
         """The text; `turn` deals out the wordings."""
-        names, patterns = self.knowledge.interests.names, self.knowledge.facts.patterns
-        text = self.prompts.text
-        groups = self._between.join(
-            [
-                text("group" if len(items) > 1 else "one", turn + place).format(
-                    items=self._separator.join([patterns[i] for i in items]), interest=names[interest]
-                )
-                for place, (interest, items) in enumerate(rationale.groups)
-            ]
-        )
-        name = names[rationale.interest]
-        bridge = (
-            text("hold", turn).format(interest=name)
-            if rationale.source == rationale.interest
-            else text("lead", turn).format(source=names[rationale.source], interest=name)
-        )
-        said = self._in_a_row.format(first=text("opening", turn).format(groups=groups), second=bridge)
-        theme = self.knowledge.interests.themes.get((rationale.interest, rationale.domain), name)
-        if theme == name:
-            return said
-        direction = text("direction", turn).format(nouns=self._nouns[rationale.domain], theme=theme)
-        return self._in_a_row.format(first=said, second=direction)
+        patterns, period = self.knowledge.facts.patterns, self._period
+        groups = []
+        for place, (interest, items) in enumerate(rationale.groups, turn):
+            around = self._groups[interest, len(items) > 1, place % period]
+            groups.append(self._separator.join([patterns[i] for i in items]).join(around))
+        said = self._between.join(groups).join(self._openings[turn % period])
+        end = self._ends[rationale.source, rationale.interest, rationale.domain, turn % period]
+        return said.join(end)
+
+    def _say_group(self, key: tuple[int, bool, int]) -> list[str]:
+        """What stands around the items of a group."""
+        interest, several, turn = key
+        text = self.prompts.text("group" if several else "one", turn)
+        return text.format(items=_MARK, interest=self.knowledge.interests.names[interest]).split(_MARK)
+
+    def _say_opening(self, turn: int) -> list[str]:
+        """What stands around the groups."""
+        return self.prompts.text("opening", turn).format(groups=_MARK).split(_MARK)
+
+    def _say_end(self, key: tuple[int, int, str, int]) -> list[str]:
+        """What stands around the opening: the bridge, and what it means in the domain."""
+        source, interest, domain, turn = key
+        text, names = self.prompts.text, self.knowledge.interests.names
+        name = names[interest]
+        if source == interest:
+            bridge = text("hold", turn).format(interest=name)
+        else:
+            bridge = text("lead", turn).format(source=names[source], interest=name)
+        said = self._in_a_row.format(first=_MARK, second=bridge)
+        theme = self.knowledge.interests.themes.get((interest, domain), name)
+        if theme != name:
+            direction = text("direction", turn).format(nouns=self._nouns[domain], theme=theme)
+            said = self._in_a_row.format(first=said, second=direction)
+        return said.split(_MARK)
 
 
 @dataclass(frozen=True)

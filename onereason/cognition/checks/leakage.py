@@ -207,6 +207,10 @@ class LeakDetector:
         """How many items have these words one directly after another, counted up to `limit`."""
         return self._index.count_run(words, limit)
 
+    def read_catalog(self) -> None:
+        """Reads the catalogue's texts now and not with the first trace."""
+        _ = self._index, self._codes, self._code_counts, self._value_counts
+
     # -- made on first use ----------------------------------------------------------------------------------------
 
     def _prepare(self, target: int) -> PreparedTarget:
