@@ -181,6 +181,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
         )
+    if args.judge != "rules" or args.judge_thresholds:
+        raise ConfigError(
+            "--judge and --judge-thresholds score the three stages of a recommendation's trace, which a rationale does "
+            "not have; leave them out."
+        )
     vectors_path = find_vectors(args)
     if weights.embedding and not vectors_path.is_file():
         raise ConfigError(

@@ -90,11 +90,6 @@ class Walk:
         return places
 
     @property
-    def num_known(self) -> int:
-        """Items read that have an interest."""
-        return sum(map(len, self.places.values()))
-
-    @property
     def domains(self) -> dict[str, int]:
         """Domain -> items read."""
         return self._count_more({}, self._domain_of, 0)

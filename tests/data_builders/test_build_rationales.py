@@ -175,6 +175,8 @@ def test_what_is_no_weight_is_refused(text):
             "relevance by embedding reads no.npy, which does not exist",
         ),
         (["--min-history", "60", "--max-history", "70"], "no row is left"),
+        (["--judge", "teacher"], "--judge and --judge-thresholds score the three stages"),
+        (["--judge-thresholds", "logic=0.5"], "--judge and --judge-thresholds score the three stages"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, tmp_path, capsys, more, said):
