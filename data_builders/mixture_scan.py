@@ -16,6 +16,7 @@ import orjson
 from data_builders.cards import Row
 from data_builders.shards import Reject, hash_id
 from onereason.data.chat import check_row, parse_answer
+from onereason.data.held_out import is_held_out
 from onereason.data.prompts import add_switch
 from onereason.data.selection import RowTable
 from onereason.errors import DataError
@@ -175,14 +176,6 @@ def hash_content(row: Row) -> int:
 
 def _spoken(row: Row) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in row.get("messages") or ()]
-
-
-def is_held_out(user: str | None, share: float) -> bool:
-    """Whether a user's rows are kept from training; a row without a user never is."""
-    if user is None or share <= 0:
-        return False
-    drawn = int.from_bytes(hashlib.blake2b(f"held out {user}".encode(), digest_size=8).digest(), "little")
-    return drawn < share * 2**64
 
 
 def drop_trace(row: Row) -> Row | None:

@@ -10,13 +10,14 @@ Notation: `B` prompts, `N` stems a prompt, `S = B * N` stems, `T` prompt tokens,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, language_model, prefill
+from onereason.decoding.tree import StemTree, take_rows
 from onereason.errors import ConfigError, ModelError
 from onereason.itemic.trie import ItemTrie, TrieTensors
 from onereason.model.sampling import stable_topk
@@ -41,12 +42,15 @@ class BeamResult:
             not valid.
         valid: bool `[B, K]`; True selects beams that exist (fewer than `K` where the root has fewer sids).
         leaves: int64 `[B, K]`, the trie's leaf nodes; -1 where not valid.
+        level_logprobs: float32 `[B, K, L]`, the score's part of each code (a begin token that was scored is in none of
+            them); 0 where not valid.
     """
 
     sequences: torch.Tensor
     scores: torch.Tensor
     valid: torch.Tensor
     leaves: torch.Tensor
+    level_logprobs: torch.Tensor
 
 
 @torch.no_grad()
@@ -118,7 +122,7 @@ def search_stems(
     tables = trie.on(device)
     allowed = None if node_filter is None else node_filter.on(device)
     scorer = _Scorer(head, vocab_size, tables, allowed, stems.shape[1], num_beams)
-    tree = _Tree(stems)
+    tree = StemTree(stems)
     with eval_mode(model):
         if roots.dim() == 2:
             nodes, scores = _start_at_roots(scorer, tree, trie, roots.to(device))
@@ -126,11 +130,13 @@ def search_stems(
             nodes = roots.to(device).repeat_interleave(stems.shape[1])[:, None]  # [S, 1]
             scores = torch.zeros(nodes.shape, device=device)
         sequences = torch.zeros(*nodes.shape, 0, dtype=torch.long, device=device)
+        so_far = scores[..., None]  # [S, K, 1 + levels], the scores along each beam's path
         for level in range(trie.num_levels):
             span = trie.level_ranges[level] if restricted else None
             nodes, scores, parents = scorer.advance(tree.hidden, nodes, scores, span)
             tokens = torch.where(nodes >= 0, tables.token[nodes.clamp(min=0)].long(), nodes)  # [S, K]
-            sequences = torch.cat([_take(sequences, parents), tokens[..., None]], -1)
+            sequences = torch.cat([take_rows(sequences, parents), tokens[..., None]], -1)
+            so_far = torch.cat([take_rows(so_far, parents), scores[..., None]], -1)
             if level + 1 < trie.num_levels:
                 tree.grow(tokens.clamp(min=0), parents)
     missing = num_beams - nodes.shape[1]
@@ -138,39 +144,10 @@ def search_stems(
         nodes = torch.nn.functional.pad(nodes, (0, missing), value=-1)
         scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
         sequences = torch.nn.functional.pad(sequences, (0, 0, 0, missing), value=-1)
+        so_far = torch.nn.functional.pad(so_far, (0, 0, 0, missing), value=-torch.inf)
     valid = nodes >= 0
-    return BeamResult(sequences.masked_fill(~valid[..., None], -1), scores, valid, nodes)
-
-
-class _Tree:
-    """The live beams of every stem as columns behind the prompts.
-
-    Attributes:
-        hidden: `[S, K, D]`, the hidden states at the live beams.
-    """
-
-    def __init__(self, stems: Stems):
-        self.stems = stems
-        self.hidden = stems.hidden.flatten(0, 1)[:, None]  # [S, 1, D]
-        self._ancestors = stems.visible.new_zeros(len(self.hidden), 1, 0)  # [S, K, A], nodes of all stems of the prompt
-        self._depth = 0
-        self._writes = stems.writes
-
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> None:
-        """Appends the live beams `[S, K]`, children of the live beams `parents` `[S, K]` before them."""
-        batch, num = self.stems.shape
-        live = tokens.shape[1]
-        count = num * live
-        itself = torch.eye(count, dtype=torch.bool, device=tokens.device).view(num, live, count).repeat(batch, 1, 1)
-        self._ancestors = torch.cat([_take(self._ancestors, parents), itself], -1)
-        visible = self.stems.visible.repeat_interleave(live, 1)  # [B, N * K, columns]
-        seen = torch.cat([visible, self._ancestors.view(batch, count, -1)], -1)
-        positions = (self.stems.lengths + self._depth).repeat_interleave(live, 1)
-        # The cache holds the tree's earlier levels behind the stems: these are rewound to, not the stems alone.
-        stems = replace(self.stems, writes=self._writes)
-        hidden, self._writes = stems.forward(tokens.view(batch, count), positions, seen)
-        self.hidden = hidden.view(batch * num, live, -1)
-        self._depth += 1
+    level_logprobs = so_far.diff(dim=-1).masked_fill(~valid[..., None], 0.0)
+    return BeamResult(sequences.masked_fill(~valid[..., None], -1), scores, valid, nodes, level_logprobs)
 
 
 @dataclass(frozen=True)
@@ -228,7 +205,7 @@ class _Scorer:
 
 
 def _start_at_roots(
-    scorer: _Scorer, tree: _Tree, trie: ItemTrie, roots: torch.Tensor
+    scorer: _Scorer, tree: StemTree, trie: ItemTrie, roots: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Roots `[B, R]` as live beams `[S, R]`, each scored by its begin token, which is appended."""
     begin = torch.as_tensor(trie.begin_ids, device=roots.device)[roots.clamp(min=0)]  # [B, R]
@@ -312,8 +289,3 @@ def _require_items(node_filter: NodeFilter, roots: torch.Tensor) -> None:
     counts = np.stack([node_filter.count_allowed(np.maximum(column, 0)) for column in options.T], 1)
     best = np.where(options >= 0, counts, -1).argmax(1)
     node_filter.require_not_empty(options[np.arange(len(options)), best])
-
-
-def _take(rows: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-    """Rows `[S, K, X]` of the parents `[S, K']` -> `[S, K', X]`."""
-    return rows.gather(1, parents[..., None].expand(-1, -1, rows.shape[2]))

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from onereason.data.prompt_sets import LANGUAGES, load_prompt_set
 from onereason.decoding.beam import BeamResult, beam_search, check_search, search_stems
-from onereason.decoding.stems import check_prompt_lengths, eval_mode, left_pad, prefill
+from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, left_pad, prefill
 from onereason.decoding.think import ThinkIds, Traces, close_traces, load_think_ids, sample_traces
 from onereason.errors import ConfigError, ModelError
 from onereason.io import MANIFEST_NAME, read_json
@@ -142,13 +142,33 @@ class Recommender:
         Returns:
             the traces, and the `K` best sids of each: row `b * N + n` belongs to trace `n` of prompt `b`.
         """
+        check_search(self.model, self.trie, self.roots(domains), len(prompts), num_beams, node_filter)
+        traces, stems = self.think_stems(prompts, domains, seeds, sampling)
+        with eval_mode(self.model):
+            return traces, search_stems(
+                self.model,
+                self.trie,
+                self.roots(domains),
+                stems,
+                num_beams,
+                node_filter=node_filter,
+                restricted=restricted,
+            )
+
+    def think_stems(
+        self,
+        prompts: Sequence[Sequence[int] | np.ndarray],
+        domains: Sequence[str],
+        seeds: Sequence[Sequence[int | Sequence[int]]],
+        sampling: SamplingConfig | None = None,
+    ) -> tuple[Traces, Stems]:
+        """Samples traces as `think` does; gives the stems that end where the first code is to come behind each."""
         sampling = sampling or SamplingConfig()
-        ids, device, roots = self.think_ids, self.model.device, self.roots(domains)
-        check_search(self.model, self.trie, roots, len(prompts), num_beams, node_filter)
+        ids, device = self.think_ids, self.model.device
         if len(seeds) != len(prompts) or not seeds or not seeds[0]:
             raise ConfigError(f"expected a seed or more for each of {len(prompts)} prompts, got {list(seeds)!r:.80}.")
         input_ids, attention_mask = left_pad(prompts)
-        suffixes = [[*ids.closing, *self.vocabulary.prefix_ids(domain)] for domain in domains]
+        suffixes = [self.between(domain) for domain in domains]
         room = sampling.max_new_tokens + max(map(len, suffixes)) + self.trie.num_levels
         check_prompt_lengths(self.model, input_ids.shape[1], room, thinking=True)
         with eval_mode(self.model):
@@ -156,16 +176,11 @@ class Recommender:
             traces, stems = sample_traces(
                 self.model, stems, seeds, ids.closing[0], ids.stops, ids.banned.to(device), sampling
             )
-            stems = close_traces(stems, suffixes)
-            return traces, search_stems(
-                self.model,
-                self.trie,
-                roots,
-                stems,
-                num_beams,
-                node_filter=node_filter,
-                restricted=restricted,
-            )
+            return traces, close_traces(stems, suffixes)
+
+    def between(self, domain: str) -> list[int]:
+        """The tokens between a trace and the codes of its answer: what closes the trace, and the begin token."""
+        return [*self.think_ids.closing, *self.vocabulary.prefix_ids(domain)]
 
     def roots(self, domains: Sequence[str]) -> torch.Tensor:
         """The trie's root of each domain, int64 `[B]`."""

@@ -71,11 +71,13 @@ class Traces:
         closed: bool `[B, N]`; False where a trace ran out of its budget, or ended its turn inside the block.
         logprobs: float32 `[B, N, M]`, of each token under the model's whole distribution (every row, before any is
             left out) at the temperature sampled from (at 1 where that is 0); 0 behind a trace's end.
+        closing_logprobs: float32 `[B, N]`, of the token that closed a trace; 0 where it did not close.
     """
 
     token_ids: torch.Tensor
     closed: torch.Tensor
     logprobs: torch.Tensor
+    closing_logprobs: torch.Tensor
 
     @property
     def lengths(self) -> torch.Tensor:
@@ -123,6 +125,7 @@ def sample_traces(
     streams = [np.random.default_rng(seed) for row in seeds for seed in row]
     alive = torch.ones(batch * num, dtype=torch.bool, device=device)
     closed = torch.zeros_like(alive)
+    closing = torch.zeros(batch * num, device=device)
     stops = torch.tensor([close_id, *stop_ids], device=device)
     columns, logprobs = [], []
     with eval_mode(model):
@@ -136,7 +139,9 @@ def sample_traces(
             uniform = torch.tensor([stream.random() for stream in streams], dtype=torch.float64, device=device)
             tokens = draw(logits, uniform, config)
             chosen = whole.gather(1, tokens[:, None])[:, 0]
-            closed |= alive & (tokens == close_id)
+            closes = alive & (tokens == close_id)
+            closed |= closes
+            closing = torch.where(closes, chosen, closing)
             alive &= ~torch.isin(tokens, stops)
             if not alive.any():
                 break
@@ -147,7 +152,8 @@ def sample_traces(
     token_ids = torch.stack(columns, 1) if columns else empty.long()
     scores = torch.stack(logprobs, 1) if logprobs else empty
     shape = (batch, num, token_ids.shape[1])
-    return Traces(token_ids.view(shape), closed.view(batch, num), scores.view(shape)), stems
+    closing, closed = closing.view(batch, num), closed.view(batch, num)
+    return Traces(token_ids.view(shape), closed, scores.view(shape), closing), stems
 
 
 def close_traces(stems: Stems, suffixes: Sequence[Sequence[int]]) -> Stems:

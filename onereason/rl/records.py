@@ -3,8 +3,8 @@
 A group is one prompt with its `N` traces and the `K` items under each of them. Rewards and advantages are numpy, as
 they are few; losses are torch.
 
-Notation: `G` groups, `N` traces a group, `K` items a trace, `L` levels of an item's codes, `M` trace tokens, `R` rows of
-a batch, `T` token positions of a row.
+Notation: `G` groups, `N` traces a group, `K` items a trace, `L` levels of an item's codes, `M` trace tokens, `R` rows
+of a batch, `T` token positions of a row.
 """
 
 from __future__ import annotations

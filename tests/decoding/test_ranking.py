@@ -18,7 +18,8 @@ A, B, C = (TRIE.find(0, path) for path in ([1, 1], [1, 2], [2, 1]))
 
 def make_result(leaves: list[list[int]], scores: list[list[float]]) -> BeamResult:
     nodes = torch.tensor(leaves)
-    return BeamResult(torch.zeros(*nodes.shape, 2, dtype=torch.long), torch.tensor(scores), nodes >= 0, nodes)
+    empty = torch.zeros(*nodes.shape, 2)
+    return BeamResult(empty.long(), torch.tensor(scores), nodes >= 0, nodes, empty)
 
 
 def test_items_of_a_sid_follow_each_other_the_most_popular_first():

@@ -116,5 +116,11 @@ def test_all_is_what_decoding_ranks(seed):
     leaves = np.stack([rng.permutation(np.arange(trie.first_leaf, trie.num_nodes))[:beams] for _ in range(4)])
     leaves[rng.integers(0, beams + 1, 4)[:, None] <= np.arange(beams)] = -1  # beams end early
     nodes = torch.from_numpy(leaves)
-    result = BeamResult(torch.zeros(*nodes.shape, 2, dtype=torch.long), torch.zeros(nodes.shape), nodes >= 0, nodes)
+    result = BeamResult(
+        torch.zeros(*nodes.shape, 2, dtype=torch.long),
+        torch.zeros(nodes.shape),
+        nodes >= 0,
+        nodes,
+        torch.zeros(*nodes.shape, 2),
+    )
     assert (expand_sids(trie, leaves, beams, "all") == rank_items(trie, result, beams)[0]).all()

@@ -1,0 +1,214 @@
+"""Two-stage rollouts (OneReason, Eq. 6 and 8): N traces of each prompt, K items under each trace.
+
+Each prompt is prefilled once and each trace once: the items of a trace go on from its cache (`onereason.decoding`).
+What is rolled out does not depend on the batch, as every trace has a stream of random numbers of its own.
+
+Notation: `G` prompts, `N` traces a prompt, `K` items a trace, `L` levels, `M` trace tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from onereason.data.prompts import Mode
+from onereason.decoding.beam import BeamResult, search_stems
+from onereason.decoding.item_sampling import sample_items
+from onereason.decoding.recommender import Recommender
+from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, left_pad, prefill
+from onereason.decoding.think import Traces
+from onereason.errors import ConfigError
+from onereason.model.sampling import SamplingConfig
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How the policy is rolled out."""
+
+    mode: Mode = "think"
+    """`think` samples traces first; `no_think` rolls N x K items out at once behind an empty think block."""
+    num_traces: int = 8
+    """N, traces a prompt (rows a prompt in mode `no_think`)."""
+    num_items: int = 32
+    """K, items under each trace."""
+    items: Literal["beam", "sample", "free"] = "beam"
+    """`beam`: the best over the trie; `sample`: drawn over the trie; `free`: drawn from the whole vocabulary, so that
+    some are illegal (for a format reward)."""
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(512, temperature=1.0, top_k=0, top_p=1.0))
+    """Thinking budget and how traces are drawn; the temperature also holds for items that are drawn."""
+    batch_size: int = 32
+    """Prompts rolled out at once."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_traces", 2), ("num_items", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"rollout.{name} must be at least {least}, got {getattr(self, name)}.{_WHY[name]}")
+        if self.sampling.temperature <= 0:
+            raise ConfigError(
+                "rollout.sampling.temperature must be above 0: all traces of a group would be equal; 1 is usual."
+            )
+        if self.items == "beam" and self.sampling.temperature != 1:
+            raise ConfigError(
+                f"rollout.sampling.temperature must be 1 where items are beams, got {self.sampling.temperature}: beams "
+                "are scored at 1, and the log-probabilities of traces and items are taken at one temperature; set "
+                "rollout.items=sample, or temperature 1."
+            )
+
+
+_WHY = {
+    "num_traces": " A trace is judged against the others of its prompt: with one alone its gradient vanishes.",
+    "num_items": "",
+    "batch_size": "",
+}
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Rollouts of `G` prompts.
+
+    Attributes:
+        prompts: `G` token lists; in mode `think` they end inside the open think block.
+        between: `G` token lists, what stands between a trace and the codes (empty without thinking).
+        traces: the traces, `[G, N, M]`; M is 0 without thinking.
+        sequences: int64 `[G, N, K, L]`, code token ids; -1 where not valid.
+        logprobs: float32 `[G, N, K, L]`, of each code over the whole vocabulary; 0 where not valid.
+        valid: bool `[G, N, K]`; True selects items that exist.
+        leaves: int64 `[G, N, K]`, the trie's leaves; -1 where not valid, or no item of the catalog.
+    """
+
+    prompts: list[list[int]]
+    between: list[list[int]]
+    traces: Traces
+    sequences: torch.Tensor
+    logprobs: torch.Tensor
+    valid: torch.Tensor
+    leaves: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(G, N, K)`."""
+        return self.valid.shape  # type: ignore[return-value]
+
+    @property
+    def legal(self) -> torch.Tensor:
+        """bool `[G, N, K]`; True selects rolled-out items that are in the catalog."""
+        return self.valid & (self.leaves >= 0)
+
+    @property
+    def num_generated_tokens(self) -> int:
+        """Tokens of traces and of items, each trace once."""
+        items = int(self.valid.sum()) * self.sequences.shape[-1]
+        return int(self.traces.lengths.sum() + self.traces.closed.sum()) + items
+
+
+def roll_out(
+    recommender: Recommender,
+    histories: Sequence[np.ndarray],
+    domains: Sequence[str],
+    seeds: Sequence[Sequence[int]],
+    config: RolloutConfig,
+) -> Rollouts:
+    """Rolls the recommender's model out; it runs in eval mode, without gradients.
+
+    Args:
+        histories: `G` arrays of item indices, oldest first.
+        domains: `G` domains, of the items asked for.
+        seeds: `G` seeds (each a sequence of numbers); trace `n` draws from `(*seed, n)`.
+
+    Raises:
+        ConfigError: a prompt that leaves no room for trace and answer.
+        ModelError: a tokenizer without think tokens, or scores that are NaN.
+    """
+    parts = []
+    for start in range(0, len(histories), config.batch_size):
+        part = slice(start, start + config.batch_size)
+        parts.append(_roll_out_batch(recommender, histories[part], domains[part], seeds[part], config))
+    return _concatenate(parts)
+
+
+def _roll_out_batch(
+    recommender: Recommender,
+    histories: Sequence[np.ndarray],
+    domains: Sequence[str],
+    seeds: Sequence[Sequence[int]],
+    config: RolloutConfig,
+) -> Rollouts:
+    num_traces, num_items = config.num_traces, config.num_items
+    prompts = [recommender.render(h, d, config.mode) for h, d in zip(histories, domains, strict=True)]
+    own = [[(*seed, trace) for trace in range(num_traces)] for seed in seeds]
+    if config.mode == "think":
+        traces, stems = recommender.think_stems(prompts, domains, own, config.sampling)
+        between = [recommender.between(domain) for domain in domains]
+        found = _roll_out_items(recommender, stems, domains, own, num_items, config)
+    else:
+        stems = _prefill(recommender, prompts)
+        traces, between = _no_traces(len(prompts), num_traces, stems.hidden.device), [[] for _ in prompts]
+        found = _roll_out_items(recommender, stems, domains, [row[:1] for row in own], num_traces * num_items, config)
+    shape = (len(prompts), num_traces, num_items)
+    return Rollouts(
+        prompts,
+        between,
+        traces,
+        found.sequences.view(*shape, -1),
+        found.level_logprobs.view(*shape, -1),
+        found.valid.view(shape),
+        found.leaves.view(shape),
+    )
+
+
+def _roll_out_items(
+    recommender: Recommender,
+    stems: Stems,
+    domains: Sequence[str],
+    seeds: Sequence[Sequence[Sequence[int]]],
+    num_items: int,
+    config: RolloutConfig,
+) -> BeamResult:
+    """Items behind each stem, `[B * N, K]`; those of a stem that are drawn have a stream of their own."""
+    model, trie, roots = recommender.model, recommender.trie, recommender.roots(domains)
+    if config.items == "beam":
+        return search_stems(model, trie, roots, stems, num_items)
+    streams = [[(*seed, 1) for seed in row] for row in seeds]
+    temperature = config.sampling.temperature
+    return sample_items(model, trie, roots, stems, num_items, streams, temperature, config.items == "sample")
+
+
+def _prefill(recommender: Recommender, prompts: Sequence[Sequence[int]]) -> Stems:
+    device, model = recommender.model.device, recommender.model
+    input_ids, attention_mask = left_pad(prompts)
+    check_prompt_lengths(model, input_ids.shape[1], recommender.trie.num_levels)
+    with eval_mode(model):
+        return prefill(model, input_ids.to(device), attention_mask.to(device))
+
+
+def _no_traces(num_prompts: int, num_traces: int, device: torch.device) -> Traces:
+    shape = (num_prompts, num_traces)
+    zeros = torch.zeros(shape, device=device)
+    return Traces(zeros.new_zeros(*shape, 0).long(), torch.ones_like(zeros).bool(), zeros.new_zeros(*shape, 0), zeros)
+
+
+def _concatenate(parts: Sequence[Rollouts]) -> Rollouts:
+    """Rollouts of several batches of prompts as one; traces are filled up to the longest."""
+    longest = max(part.traces.token_ids.shape[2] for part in parts)
+
+    def widen(values: torch.Tensor, fill: float) -> torch.Tensor:
+        return torch.nn.functional.pad(values, (0, longest - values.shape[2]), value=fill)
+
+    return Rollouts(
+        [prompt for part in parts for prompt in part.prompts],
+        [tokens for part in parts for tokens in part.between],
+        Traces(
+            torch.cat([widen(part.traces.token_ids, -1) for part in parts]),
+            torch.cat([part.traces.closed for part in parts]),
+            torch.cat([widen(part.traces.logprobs, 0.0) for part in parts]),
+            torch.cat([part.traces.closing_logprobs for part in parts]),
+        ),
+        torch.cat([part.sequences for part in parts]),
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat([part.valid for part in parts]),
+        torch.cat([part.leaves for part in parts]),
+    )
