@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recipes.common import build_validation, load_mixture, load_start_model
+from recipes.common import build_validation, corpus_files, count_tokens, load_mixture, load_start_model
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
 from recipes.trainers import build_callbacks, build_trainer
 from recipes.tuning import TuningConfig, add_adapters, choose_merge, prepare_model
@@ -36,7 +36,14 @@ def run(config: AlignConfig) -> None:
     callbacks = build_callbacks(config.selection)
     trainer = build_trainer(folder.model, mixture, arguments, folder.tokenizer.pad_token_id, validate, callbacks)
     trainer.train(resume_from_checkpoint=checkpoint)
-    finish_run(config, trainer, mixture, lambda fresh: add_adapters(fresh, config), choose_merge(config))
+    finish_run(
+        config,
+        trainer,
+        corpus_files(config.data, mixture),
+        count_tokens(mixture),
+        prepare=lambda fresh: add_adapters(fresh, config),
+        merge=choose_merge(config),
+    )
 
 
 if __name__ == "__main__":

@@ -278,6 +278,11 @@ def build_validation(
     return validate
 
 
+def corpus_files(data: DataConfig, mixture: EncodedMixture) -> list[Path]:
+    """The files the mixture's rows came from."""
+    return [Path(data.corpora[name]) / "rows.jsonl" for name in mixture.encoded]
+
+
 def count_tokens(dataset: EncodedMixture) -> dict[str, int]:
     """Counts for the manifest: rows, tokens and supervised tokens a corpus, over the whole mixture."""
     counts: dict[str, int] = {}

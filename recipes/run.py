@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +27,7 @@ from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
 from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
 from onereason.model.precision import has_fast_bfloat16
-from recipes.common import EncodedMixture, SelectionConfig, TrainingConfig, count_tokens
+from recipes.common import SelectionConfig, TrainingConfig
 
 T = TypeVar("T")
 
@@ -223,7 +223,8 @@ def _is_whole(state_file: Path) -> bool:
 def finish_run(
     config: Any,
     trainer: Trainer,
-    mixture: EncodedMixture,
+    inputs: Sequence[Path],
+    counts: Mapping[str, int],
     prepare: Callable[[ModelFolder], Any],
     merge: Callable[[Any], Any],
 ) -> None:
@@ -231,6 +232,10 @@ def finish_run(
 
     The trained weights are gathered (whatever shards them), laid into a fresh copy of the start model that `prepare`
     has wrapped in the same way, and unwrapped by `merge`.
+
+    Args:
+        inputs: files the model was trained on, for the manifest.
+        counts: what was seen of them.
     """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
@@ -248,12 +253,12 @@ def finish_run(
             type(config).__name__.removesuffix("Config").lower(),
             inputs=[
                 Path(config.model) / "model.safetensors",
-                *(Path(config.data.corpora[name]) / "rows.jsonl" for name in mixture.encoded),
+                *inputs,
                 *prompts,
             ],
             config=to_dict(config),
             seed=config.training.seed,
-            counts={"steps": trainer.state.global_step, **count_tokens(mixture)},
+            counts={"steps": trainer.state.global_step, **counts},
         )
         extra = {}
         if selection is not None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from onereason.errors import ConfigError
-from recipes.common import build_validation, load_mixture, load_start_model
+from recipes.common import build_validation, corpus_files, count_tokens, load_mixture, load_start_model
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
 from recipes.sft_trainer import build_examples, build_sft_trainer, isolates_rows, make_sft_arguments
 from recipes.trainers import build_callbacks
@@ -58,7 +58,14 @@ def run(config: SftConfig) -> None:
     claim_run_folder(config)
     trainer = build_sft_trainer(folder, examples, arguments, validate, build_callbacks(config.selection))
     trainer.train(resume_from_checkpoint=checkpoint)
-    finish_run(config, trainer, mixture, lambda fresh: add_adapters(fresh, config), choose_merge(config))
+    finish_run(
+        config,
+        trainer,
+        corpus_files(config.data, mixture),
+        count_tokens(mixture),
+        prepare=lambda fresh: add_adapters(fresh, config),
+        merge=choose_merge(config),
+    )
 
 
 if __name__ == "__main__":

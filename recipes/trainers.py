@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from trl.trainer import utils as trl_utils
 
 from onereason.data.collate import LossMaskCollator
 from recipes.common import EncodedMixture, SelectionConfig
@@ -66,3 +68,18 @@ def build_trainer(
 def build_callbacks(selection: SelectionConfig) -> list[EarlyStoppingCallback]:
     """Ends a run that gains nothing any more, where the selection asks for it."""
     return [EarlyStoppingCallback(selection.patience)] if selection.data and selection.patience else []
+
+
+@contextlib.contextmanager
+def supervised_positions_only() -> Iterator[None]:
+    """Lets the output layer meet supervised positions alone, also without a GPU.
+
+    TRL gathers them on GPUs; elsewhere it scores prompts and padding too, for devices that compile anew for every
+    shape. A CPU does not: with a fifth of the tokens supervised, a step on one is four to five times faster.
+    """
+    before = trl_utils._use_triton
+    trl_utils._use_triton = lambda device: device.type == "cpu" or before(device)
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = before

@@ -36,23 +36,19 @@ class DropoutConfig:
 
 
 @dataclass(frozen=True)
-class TuningConfig:
+class ModelRunConfig:
     """A run from one model folder to another."""
 
     model: str
     """Model folder to start from."""
     out: str
     """Run folder: checkpoints, logs, and the finished model in `out/model`."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Corpora and their mixture."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Optimisation."""
     tuning: Literal["full", "lora"] = "full"
     """`full` trains every parameter, `lora` adapters and the itemic rows."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Used when `tuning` is lora."""
-    dropout: DropoutConfig = field(default_factory=DropoutConfig)
-    """Extra dropout while training."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Choice of the checkpoint on validation users."""
     resume: bool = True
@@ -63,7 +59,17 @@ class TuningConfig:
             raise ConfigError("tuning=lora runs under one process or DDP; use tuning=full with DeepSpeed or FSDP.")
 
 
-def add_adapters(folder: ModelFolder, config: TuningConfig) -> None:
+@dataclass(frozen=True)
+class TuningConfig(ModelRunConfig):
+    """A run on corpora."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Corpora and their mixture."""
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    """Extra dropout while training."""
+
+
+def add_adapters(folder: ModelFolder, config: ModelRunConfig) -> None:
     """Puts the adapters in place, where the configuration asks for them."""
     if config.tuning == "lora":
         lora = config.lora
@@ -77,6 +83,6 @@ def prepare_model(folder: ModelFolder, config: TuningConfig) -> None:
         add_dropout(folder.model, embedding=config.dropout.embedding, hidden=config.dropout.hidden)
 
 
-def choose_merge(config: TuningConfig) -> Callable[[Any], Any]:
+def choose_merge(config: ModelRunConfig) -> Callable[[Any], Any]:
     """What makes the trained model a plain one again."""
     return merge_lora if config.tuning == "lora" else lambda model: model

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onereason.model.warmup import merge_new_rows, split_new_rows
-from recipes.common import DataConfig, TrainingConfig, load_mixture, load_start_model
+from recipes.common import DataConfig, TrainingConfig, corpus_files, count_tokens, load_mixture, load_start_model
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
 from recipes.trainers import build_trainer
 
@@ -48,7 +48,8 @@ def run(config: WarmupConfig) -> None:
     finish_run(
         config,
         trainer,
-        mixture,
+        corpus_files(config.data, mixture),
+        count_tokens(mixture),
         prepare=lambda fresh: split_new_rows(fresh.model, fresh.vocabulary),
         merge=merge_new_rows,
     )
