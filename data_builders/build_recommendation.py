@@ -81,6 +81,7 @@ class RecommendationSource:
         targets: newest training items of each user that are led up to.
         min_history, max_history: items before a target; the newest are shown.
         num_candidates: interests a trace weighs.
+        max_cited: items cited for an interest, at most.
         conclusion: `hindsight` or `belief` (`gather_evidence`).
         seed: of the wordings.
     """
@@ -95,6 +96,7 @@ class RecommendationSource:
     min_history: int
     max_history: int
     num_candidates: int
+    max_cited: int
     conclusion: str
     seed: int
 
@@ -121,7 +123,7 @@ class RecommendationSource:
             row_id = f"{user_id}:{place}"
             if "think" in self.modes:
                 evidence = gather_evidence(
-                    self.inputs.knowledge, walk, item, self.num_candidates, conclusion=self.conclusion
+                    self.inputs.knowledge, walk, item, self.num_candidates, self.max_cited, self.conclusion
                 )
                 if isinstance(evidence, str):
                     plan.append(Reject(row_id, evidence, self.inputs.facts.captions[item]))
@@ -184,7 +186,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
         )
-    for name in ("targets", "num_candidates"):
+    for name in ("targets", "num_candidates", "max_cited"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
     prompt_settings(args.language, PROMPT_SETS)
@@ -206,6 +208,7 @@ def build(args: argparse.Namespace) -> None:
         args.min_history,
         args.max_history,
         args.num_candidates,
+        args.max_cited,
         args.conclusion,
         args.seed,
     )
@@ -221,6 +224,7 @@ def build(args: argparse.Namespace) -> None:
             "min_history",
             "max_history",
             "num_candidates",
+            "max_cited",
             "conclusion",
             "detail",
             "theme_attribute",
@@ -243,6 +247,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-history", type=int, default=3, help="items that must stand before a target")
     parser.add_argument("--max-history", type=int, default=50, help="newest items that are shown")
     parser.add_argument("--num-candidates", type=int, default=3, help="interests that a trace weighs")
+    parser.add_argument("--max-cited", type=int, default=3, help="newest items that are cited for an interest")
     parser.add_argument(
         "--conclusion",
         choices=CONCLUSIONS,

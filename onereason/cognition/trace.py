@@ -71,6 +71,7 @@ class TraceWriter:
         kinds = dict.fromkeys(knowledge.facts.domains)
         self._nouns = {d: (domain_noun(d, language=language), domain_noun(d, True, language=language)) for d in kinds}
         self._traits = Memo(self._say_trait)
+        self._recent = Memo(self._say_recent)
         self._interests = Memo(self._say_interest)
         self._transitions = Memo(self._say_transition)
 
@@ -106,13 +107,21 @@ class TraceWriter:
             said.append(self._text("persona.conflict", turn).format(value=evidence.conflict))
         if evidence.habit:
             said.append(self._text("persona.habit", turn).format(nouns=self._nouns[evidence.habit][1]))
-        text = self._also.join(said or [self._text("persona.none", turn)]) + self._end
+        said = said or [self._text("persona.none", turn)]
+        # What decides about the interests stands before them: a reader that writes word by word needs it there.
+        said.append(self._recent[evidence.live, evidence.cue, turn])
+        text = self._also.join(said) + self._end
         return self._stage.format(heading=self.headings.persona, text=text)
 
     def _say_trait(self, key: tuple[str, str, int, int, int]) -> str:
         name, value, count, total, turn = key
         attribute = attribute_noun(name, self.language)
         return self._text("persona.trait", turn).format(value=value, attribute=attribute, count=count, total=total)
+
+    def _say_recent(self, key: tuple[int, str, int]) -> str:
+        live, cue, turn = key
+        kind = "persona.recent" if cue else "persona.recent_plain"
+        return self._text(kind, turn).format(live=self.knowledge.interests.names[live], cue=cue)
 
     def _say_interest(self, key: tuple[str, int, int, int]) -> list[str]:
         """What stands around the cited items."""

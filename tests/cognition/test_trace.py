@@ -49,7 +49,7 @@ def test_a_brief_trace(known):
     first, second, third, _ = known.facts.patterns
     assert write(known, evidence(1)) == "\n".join(
         [
-            "Persona: plain style.",
+            "Persona: plain style; lately tea, last fancy.",
             "Interests:",
             f"1. tea, live: {first}, {second}",
             f"2. tents, seen: {third}",
@@ -63,7 +63,7 @@ def test_a_full_trace_in_two_wordings(known):
     first, second, third, _ = known.facts.patterns
     assert write(known, evidence(2), "full") == "\n".join(
         [
-            "Persona: the choices lean to plain style (3 of 4).",
+            "Persona: the choices lean to plain style (3 of 4); of late it is tea, with fancy seen last.",
             "Interests:",
             f"1. tea: it leads the recent steps, as in {first}, {second}",
             f"2. tents, seen in {third}",
@@ -73,7 +73,9 @@ def test_a_full_trace_in_two_wordings(known):
         ]
     )
     other = write(known, evidence(2), "full", turn=1).splitlines()
-    assert other[0] == "Persona: 3 of 4 items are of plain style."
+    assert other[0] == (
+        "Persona: 3 of 4 items are of plain style; the recent steps keep to tea, the last one to its fancy side."
+    )
     assert other[2] == f"1. tea, which {first}, {second} keep alive"
     assert other[5] == "Transition: After tea, with fancy seen last, users of plain style tend to move to trains."
     assert write(known, evidence(2), "full", turn=2) == write(known, evidence(2), "full")
@@ -109,11 +111,13 @@ def test_an_interest_that_was_seen_and_is_believed_most_is_a_move_and_no_return(
         ({"traits": []}, "no clear leaning"),
         ({"traits": [], "habit": "video"}, "mostly videos"),
         ({"traits": [Trait("style", "plain", 3), Trait("price_range", "low", 2)]}, "plain style; low price range"),
+        ({"cue": ""}, "plain style"),
     ],
 )
 def test_the_persona_says_what_stands_out(known, changes, said):
     known = replace(known, facts=replace(known.facts, domains=["video"] * 4))
-    assert write(known, evidence(0, **changes)).splitlines()[0] == f"Persona: {said}."
+    recent = "lately tea" if changes.get("cue") == "" else "lately tea, last fancy"
+    assert write(known, evidence(0, **changes)).splitlines()[0] == f"Persona: {said}; {recent}."
 
 
 def test_an_interest_whose_items_may_not_be_cited_stands_bare(known):

@@ -188,10 +188,12 @@ def test_a_single_domain_and_interest(tmp_path):
     rows = {row["id"]: row for row in read_jsonl(tmp_path / "out/rows.jsonl")}
     first = parse_answer(turns(rows["u:4:think"])[2]).think
     shown = ", ".join(facts.patterns[1:4])
-    assert first == (f"Persona: no clear leaning.\nInterests:\n1. tea, live: {shown}\nTransition: tea holds.")
+    assert first == (
+        f"Persona: no clear leaning; lately tea.\nInterests:\n1. tea, live: {shown}\nTransition: tea holds."
+    )
     # what was chosen again and again is the answer, and so may not be cited
     assert turns(rows["v:4:think"])[2] == (
-        "<think>\nPersona: no clear leaning.\nInterests:\n1. tea\nTransition: tea holds.\n</think>\n\n"
+        "<think>\nPersona: no clear leaning; lately tea.\nInterests:\n1. tea\nTransition: tea holds.\n</think>\n\n"
         + facts.patterns[1]
     )
 
