@@ -4,12 +4,13 @@ r"""R2, evolution: how one interest of a user moves through a dated timeline.
 
 | task | question | answer |
 |---|---|---|
-| action_selection | which entries belong to a named interest | JSON list of entries, copied |
-| topic | how a named interest evolves | `logic_chain` JSON: dated actions, and why each follows |
+| action_selection | which entries make up the longest episode of a named interest | JSON list of entries, copied |
+| topic | how a named interest evolves in that episode | `logic_chain` JSON: dated actions, and why each follows |
 | direct | how the main interest evolves | the same; the interest is not named |
 
-Each user's longest episode that passes the judge is asked about. A share of questions name an interest that the
-timeline does not hold: the right answer is an empty list. So it is for `direct` where there is no episode at all.
+Each user's longest episode that passes the judge is asked about, of those that are the one longest episode of their
+interest. Other entries of the interest stand in shorter episodes, or alone. A share of questions name an interest that
+the timeline does not hold: the right answer is an empty list. So it is for `direct` where there is no episode at all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ PROMPT_SETS = ("evolution",)
 CARD = """
 Questions about how one interest moves through a user's dated timeline. An episode begins with a burst of one interest
 and goes on while items hold it, narrow to a side of it, or step to where it leads. Answers are JSON; actions are copied
-from the timeline; an empty list is the right answer where the timeline holds no such interest.
+from the timeline; an empty list is the right answer where the timeline holds no such interest. Where the logs have no
+moments, entries are numbered and not dated. Questions that name an interest ask for its longest episode; other entries
+of the interest are no part of the answer.
 
 Only the training part of the split is read. No row is made of a validation or test event.
 """
@@ -146,13 +149,15 @@ class EvolutionSource:
         episodes = find_episodes(self.inputs.knowledge, items)
         told = [e for e in episodes if len(e) >= self.min_events]
         shown = show() if told else None
-        found = self._longest_passing(told, shown.timeline) if shown is not None else None
+        single = single_longest(told)
+        found = self._longest_passing(single, shown.timeline) if shown is not None else None
         if shown is None or found is None:
             if stream.chance(self.empty_share) and not episodes:
                 trace = self.writer.prompts.text("no_chain") if stream.chance(self.think_share) else None
                 plan.append(self._row(f"{user_id}:none", show(), "direct", "", NO_CHAIN, trace, "template"))
             else:
-                plan.append(Reject(user_id, "chain_without_turn" if told else "no_episode", f"{len(items)} entries"))
+                reason = "chain_without_turn" if single else "several_longest_episodes" if told else "no_episode"
+                plan.append(Reject(user_id, reason, f"{len(items)} entries"))
             return
         main, chain = found
         longest = max(map(len, told))
@@ -161,9 +166,9 @@ class EvolutionSource:
         if len(main) == longest and sum(len(e) == longest for e in told) == 1:
             plan.append(ChainDraft(f"{user_id}:direct", shown, main, chain, "direct", stream.chance(self.think_share)))
 
-    def _longest_passing(self, told: Sequence[Episode], timeline: Timeline) -> tuple[Episode, dict[str, Any]] | None:
+    def _longest_passing(self, single: Sequence[Episode], timeline: Timeline) -> tuple[Episode, dict[str, Any]] | None:
         """The longest episode whose chain passes the judge, the first of several; None where none does."""
-        for episode in sorted(told, key=len, reverse=True):
+        for episode in sorted(single, key=len, reverse=True):
             chain = self.writer.chain(episode, timeline)
             if not judge_chain(chain, timeline.texts):
                 return episode, chain
@@ -245,6 +250,14 @@ class EvolutionSource:
         }
 
 
+def single_longest(told: Sequence[Episode]) -> list[Episode]:
+    """The episodes that are longer than all others of their interest: only those are "its longest episode"."""
+    lengths: dict[int, list[int]] = {}
+    for episode in told:
+        lengths.setdefault(episode.interest, []).append(len(episode))
+    return [e for e in told if (own := lengths[e.interest]).count(len(e)) == 1 and len(e) == max(own)]
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """`ConfigError` for a value that makes no sense."""
     for name in ("think_share", "empty_share"):
@@ -262,7 +275,7 @@ def build(args: argparse.Namespace) -> None:
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
     log = load_training_log(args, inputs.part)
-    writer = ChainWriter(inputs.knowledge, args.language)
+    writer = ChainWriter(inputs.knowledge, args.language, log.has_dates)
     source = EvolutionSource(
         inputs,
         log,

@@ -79,8 +79,8 @@ PROMPT_SETS = ("domains", "perception", "derivation", "evolution", "recommendati
 CARD = """
 Questions with references that `onereason evaluate-layers` asks a model, with and without thinking. R0: describe an
 item, find the item of a description, answer a question about an item. R1: which item goes with an item. R2: which
-actions of a timeline belong to an interest, and how the interest evolves. R3: which item comes next, written freely.
-General: grade-school mathematics.
+actions of a timeline make up the longest episode of an interest, and how the interest evolves in it. R3: which item
+comes next, written freely. General: grade-school mathematics.
 
 Timelines, histories and co-occurrences are of the training part of the split.
 The targets of `next_item` rows, and nothing else, are validation items: the first one of each user, asked for in its
@@ -175,7 +175,7 @@ def item2item_row(
 
 
 def action_selection_row(episode: Episode, language: str = "en") -> Row | str:
-    """ "Which entries belong to this interest"."""
+    """ "Which entries make up the longest episode of this interest"."""
     messages = action_selection.build_messages(episode.timeline, episode.topic, language)
     reference = {"actions": [episode.timeline[place] for place in episode.places]}
     return _row("action_selection", episode.user_id, messages, reference)
@@ -188,7 +188,7 @@ def topic_row(episode: Episode, language: str = "en") -> Row | str:
 
 
 def direct_row(episode: Episode, language: str = "en") -> Row | str:
-    """ "How does the main interest evolve"; not for users with several interests of equal length."""
+    """ "How does the main interest evolve"; not for users with several episodes of equal length."""
     if not episode.is_main:
         return "several_main_interests"
     return _row("direct", episode.user_id, direct.build_messages(episode.timeline, language), _chain(episode))

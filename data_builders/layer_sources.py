@@ -99,7 +99,7 @@ class Episode:
         timeline: the entries, oldest first: date, action, item.
         places: which of them belong to the interest.
         events: `date`, `action` and `logic` of each of these.
-        is_main: no other interest of the user has as many.
+        is_main: no other episode of the user has as many.
     """
 
     user_id: str
@@ -112,7 +112,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Episodes:
-    """The longest episode of each user, and the files they were read from."""
+    """An episode of each user, and the files they were read from."""
 
     episodes: Sequence[Episode]
     inputs: Sequence[Path]
@@ -123,8 +123,9 @@ def load_episodes(
 ) -> Episodes | None:
     """Interests by the truth of a simulated world, within the training part; None for other data.
 
-    Users without two events of one interest in what is shown are counted as rejected. `language` is that of the
-    events' logic.
+    Questions ask for the longest episode of an interest, so each user's is the longest that is longer than all others
+    of its interest. Users without one, or without two events of one interest in what is shown, are counted as
+    rejected. `language` is that of the events' logic.
     """
     files = [data / TRUTH_DIR / name for name in ("interactions.parquet", "chains.parquet")]
     if not all(path.is_file() for path in files):
@@ -147,7 +148,13 @@ def load_episodes(
         if not found or len(found[0][1]) < 2:
             rejected["action_selection, topic, direct: no_interest_of_two_events"] += 1
             continue
-        topic, places = found[0]
+        lengths = Counter((name, len(places)) for name, places in found)
+        longest = {name: len(places) for name, places in reversed(found)}
+        single = [one for one in found if len(one[1]) == longest[one[0]] > 1 and lengths[one[0], len(one[1])] == 1]
+        if not single:
+            rejected["action_selection, topic, direct: several_longest_episodes"] += 1
+            continue
+        topic, places = single[0]
         episodes.append(
             Episode(
                 user_id,
@@ -155,7 +162,7 @@ def load_episodes(
                 [f"{date} {action}" for date, action in entries],
                 places,
                 [{"date": entries[p][0], "action": entries[p][1], "logic": _logic(shown[p], language)} for p in places],
-                len(found) == 1 or len(found[1][1]) < len(places),
+                [len(p) for _, p in found if len(p) >= len(places)] == [len(places)],
             )
         )
     return Episodes(episodes, files)

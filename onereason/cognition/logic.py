@@ -71,9 +71,14 @@ def build_timeline(
 class ChainWriter:
     """Says episodes in the words of a language."""
 
-    def __init__(self, knowledge: Knowledge, language: str = "en"):
+    def __init__(self, knowledge: Knowledge, language: str = "en", dated: bool = True):
+        """
+        Args:
+            dated: whether entries are labelled by their day, else by their number (`build_timeline`).
+        """
         self.names = knowledge.interests.names
         self.prompts = load_prompt_set("evolution", language)
+        self.label = self.prompts.text("label.dated" if dated else "label.numbered")
         self._steps = {step: self.prompts.text(f"step.{step}") for step in ("trigger", "stay", "narrow", "move")}
         self._verbs = {step: self.prompts.text(f"verb.{step}") for step in self._steps}
         self._then = self.prompts.text("verb.then")
@@ -125,8 +130,9 @@ class ChainWriter:
 
     def _say_system(self, key: tuple[str, int]) -> str:
         task, turn = key
-        name = "action_selection.system" if task == "action_selection" else "chain.system"
-        return self.prompts.text(name, turn).format()
+        if task == "action_selection":
+            return self.prompts.text("action_selection.system", turn).format()
+        return self.prompts.text("chain.system", turn).format(date=self.label)
 
     def question(self, task: str, timeline: Sequence[Entry], topic: str, turn: int) -> list[Message]:
         """System and user turn of a task (`action_selection`, `topic`, `direct`)."""
@@ -166,6 +172,6 @@ class ChainAssignment:
             entries="\n".join(entries),
         )
         return [
-            {"role": "system", "content": self.writer.prompts.text("teacher.system").format()},
+            {"role": "system", "content": self.writer.prompts.text("teacher.system").format(date=self.writer.label)},
             {"role": "user", "content": user},
         ]

@@ -71,10 +71,12 @@ def test_a_chain_copies_its_entries_and_says_why_each_follows(known, timeline):
 def test_a_trace_says_the_run_of_steps_once(known, timeline):
     writer = ChainWriter(known)
     assert writer.trace(EPISODE, timeline, 0) == (
-        "4 of 5 entries belong to tea, from 2025-01-01 to 2025-02-10: it begins, then narrows, then leads on to tents."
+        "4 of 5 entries make up the longest episode of tea, from 2025-01-01 to 2025-02-10: it begins, then narrows, "
+        "then leads on to tents."
     )
     assert writer.trace(EPISODE, timeline, 1) == (
-        "tea runs from 2025-01-01 to 2025-02-10 in 4 of 5 entries; it begins, then narrows, then leads on to tents."
+        "The longest episode of tea runs from 2025-01-01 to 2025-02-10 in 4 of 5 entries; it begins, then narrows, "
+        "then leads on to tents."
     )
     assert writer.trace(EPISODE, timeline, 2) == writer.trace(EPISODE, timeline, 0)
 
@@ -103,6 +105,19 @@ def test_questions_show_the_timeline_and_name_the_topic_where_they_ask_for_one(k
             assert ("tea" in user["content"]) == (task != "direct")
             assert ('{"logic_chain": []}' in system["content"]) == (task != "action_selection")
             assert "{{" not in system["content"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_prompts_describe_the_labels_of_the_entries(known, timeline, language):
+    for dated in (True, False):
+        writer = ChainWriter(known, language, dated)
+        asked = ChainAssignment("id", writer, EPISODE, timeline).messages()[0]["content"]
+        for system in (
+            *(writer.question(task, timeline, "tea", 0)[0]["content"] for task in ("topic", "direct")),
+            asked,
+        ):
+            assert ("YYYY-MM-DD" in system) == dated and ("#001" in system) != dated
+            assert "{date}" not in system
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_builders.build_evolution import main
-from onereason.cognition.chains import find_episodes
+from data_builders.build_evolution import main, single_longest
+from onereason.cognition.chains import Episode, find_episodes
 from onereason.cognition.knowledge import build_knowledge
 from onereason.data.chat import check_row, parse_answer
 from onereason.data.schema import INTERACTIONS_FILE
@@ -33,11 +33,18 @@ from tests.cognition_worlds import (
 HISTORIES = shop().histories
 TRACES = (
     re.compile(
-        r"(?P<count>\d+) of (?P<total>\d+) entries belong to (?P<topic>.+), from (?P<first>\S+) to (?P<last>\S+):"
+        r"(?P<count>\d+) of (?P<total>\d+) entries make up the longest episode of (?P<topic>.+), "
+        r"from (?P<first>\S+) to (?P<last>\S+):"
     ),
-    re.compile(r"(?P<topic>.+) runs from (?P<first>\S+) to (?P<last>\S+) in (?P<count>\d+) of (?P<total>\d+) entries;"),
+    re.compile(
+        r"The longest episode of (?P<topic>.+) runs from (?P<first>\S+) to (?P<last>\S+) "
+        r"in (?P<count>\d+) of (?P<total>\d+) entries;"
+    ),
 )
-TOPIC = re.compile(r"interest in (.+?)(?: evolve\?| through it\.|\?|\.)? /(?:no_)?think$")
+TOPIC = re.compile(
+    r"interest in (.+?)(?:, those that it leads on to included\?|, with those that it leads on to\."
+    r"| evolve in its longest episode\?| through it\.) /(?:no_)?think$"
+)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +133,34 @@ def test_entries_are_copied_in_order(rows):
             assert len(told) >= 3
             # the tasks of a user are about the same episode
             assert told == told_entries(by_id[f"{row['user']}:topic"])
+
+
+def test_a_question_that_names_an_interest_has_the_one_longest_episode_of_it_as_its_answer(rows):
+    knowledge, known = simulated().knowledge, training_entries(20)
+    outside = 0
+    for row in rows:
+        if not row["id"].endswith((":topic", ":action_selection")):
+            continue
+        assert "longest episode" in turns(row)[1]
+        items, entries = known[row["user"]]
+        topic = knowledge.interests.names.index(TOPIC.search(turns(row)[1])[1])
+        episodes = [e for e in find_episodes(knowledge, items) if e.interest == topic]
+        told = told_entries(row)
+        assert [[entries[p] for p in e.places] for e in episodes if len(e) >= len(told)] == [told]
+        of_topic = [entry for item, entry in zip(items, entries, strict=True) if knowledge.interest_of[item] == topic]
+        outside += not set(of_topic) <= set(told)
+    assert outside > 50  # the question must say which entries it means
+
+
+def test_an_episode_is_asked_about_where_no_other_of_its_interest_is_as_long():
+    def episode(interest: int, first: int, length: int) -> Episode:
+        return Episode(interest, range(first, first + length), ["stay"] * length, [interest] * length, [""] * length)
+
+    tea, tents, toys = episode(0, 0, 3), episode(1, 3, 4), episode(2, 7, 3)
+    assert single_longest([]) == []
+    assert single_longest([tea, tents, toys, episode(1, 10, 3)]) == [tea, tents, toys]
+    assert single_longest([tea, tents, toys, episode(1, 10, 4)]) == [tea, toys]
+    assert single_longest([tea, episode(0, 10, 3)]) == []
 
 
 def test_logic_belongs_to_its_step(rows):
@@ -280,6 +315,9 @@ def test_logs_without_dates_number_their_entries(shop_arguments, tmp_path):
         entries, told = shown_entries(row), told_entries(row)
         assert [entry.split()[0] for entry in entries] == [f"#{n:03d}" for n in range(1, len(entries) + 1)]
         assert 3 <= len(told) <= len(entries) <= 12 and stands_in_order(told, entries)
+        assert "YYYY" not in turns(row)[0]
+        if row["task"] != "action_selection":  # the prompt says what stands in the place of a date
+            assert '"date": the number of the entry, such as "#001"' in turns(row)[0]
         stated = next(match for form in TRACES if (match := form.match(parse_answer(turns(row)[2]).think)))
         assert (stated["first"], stated["last"]) == (told[0].split()[0], told[-1].split()[0])
 
@@ -315,7 +353,7 @@ def test_chinese_rows(simulated_arguments, rows, tmp_path):
         if row["task"] != "action_selection" and told_entries(row):
             events = json.loads(parse_answer(turns(row)[2]).answer)["logic_chain"]["events"]
             assert all(event["logic"].startswith("对") and event["logic"].endswith("。") for event in events)
-    assert read_json(tmp_path / "out/manifest.json")["config"]["prompt_version"] == "evolution/zh/1"
+    assert read_json(tmp_path / "out/manifest.json")["config"]["prompt_version"] == "evolution/zh/2"
 
 
 @pytest.mark.parametrize(

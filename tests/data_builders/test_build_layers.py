@@ -188,7 +188,7 @@ def test_who_writes_as_the_training_corpus_does_scores_1_on_answers_and_traces(s
     }
 
 
-def test_selected_actions_are_those_of_the_longest_interest(simulated):
+def test_selected_actions_are_those_of_the_longest_episode(simulated):
     chains = simulated.world.truth["chains"]
     for row in simulated.rows["action_selection"]:
         user = row["id"].partition(":")[2]
@@ -197,10 +197,14 @@ def test_selected_actions_are_those_of_the_longest_interest(simulated):
             (topic, [p for p in positions if p < len(entries)])
             for topic, positions in chains.filter(pl.col("user_id") == user).select("topic", "positions").iter_rows()
         ]
-        longest = max(len(positions) for _, positions in episodes)
-        wanted = [(t, [entries[p] for p in positions]) for t, positions in episodes if len(positions) == longest]
-        topic = asked(row).rpartition(" interest in ")[2].removesuffix("?")
-        assert longest >= 2 and (topic, row["reference"]["actions"]) in wanted
+        topic = asked(row).rpartition(" interest in ")[2].removesuffix(", those that it leads on to included?")
+        actions = row["reference"]["actions"]
+        own = [[entries[p] for p in positions] for t, positions in episodes if t == topic]
+        assert len(actions) >= 2 and [o for o in own if len(o) >= len(actions)] == [actions]
+        # no longer episode of another interest could have been asked for
+        lengths = Counter((t, len(p)) for t, p in episodes)
+        longest = {t: max(len(p) for name, p in episodes if name == t) for t, _ in episodes}
+        assert len(actions) == max(n for t, n in longest.items() if lengths[t, n] == 1)
 
 
 def test_chains_tell_what_the_truth_tells(simulated):
@@ -211,7 +215,7 @@ def test_chains_tell_what_the_truth_tells(simulated):
         user = row["id"].partition(":")[2]
         chain = row["reference"]["logic_chain"]
         assert [f"{e['date']} {e['action']}" for e in chain["events"]] == chosen[user]
-        assert f"interest in {chain['name']} evolve?" in asked(row)
+        assert f"interest in {chain['name']} evolve in its longest episode?" in asked(row)
         entries = training_entries(simulated, user)
         events = truth.filter(pl.col("user_id") == user).to_dicts()
         for event in chain["events"]:

@@ -141,8 +141,12 @@ def test_questions_are_asked_in_the_tasks_own_words():
     timeline = ["2025-01-01 play <p>", "2025-01-02 buy <q>"]
     shown = "The user's timeline, oldest first:\n2025-01-01 play <p>\n2025-01-02 buy <q>\n"
     for messages, question in (
-        (action_selection.build_messages(timeline, "tea"), "Which entries belong to the user's interest in tea?"),
-        (topic.build_messages(timeline, "tea"), "How does the user's interest in tea evolve?"),
+        (
+            action_selection.build_messages(timeline, "tea"),
+            "Which entries make up the longest episode of the user's interest in tea, those that it leads on to "
+            "included?",
+        ),
+        (topic.build_messages(timeline, "tea"), "How does the user's interest in tea evolve in its longest episode?"),
         (direct.build_messages(timeline), "How does the user's main interest evolve?"),
     ):
         assert [m["role"] for m in messages] == ["system", "user"] and messages[1]["content"] == shown + question

@@ -43,12 +43,14 @@ CHAIN_SYSTEM = (
             action_selection.build_messages(ENTRIES, "tea"),
             "You are a user analyst. Items are written as itemic tokens. Read a user's timeline and answer with a JSON "
             "list of the entries that are asked for, copied word for word, and nothing else.",
-            f"The user's timeline, oldest first:\n{TIMELINE}\nWhich entries belong to the user's interest in tea?",
+            f"The user's timeline, oldest first:\n{TIMELINE}\nWhich entries make up the longest episode of the "
+            "user's interest in tea, those that it leads on to included?",
         ),
         (
             topic.build_messages(ENTRIES, "tea"),
             CHAIN_SYSTEM,
-            f"The user's timeline, oldest first:\n{TIMELINE}\nHow does the user's interest in tea evolve?",
+            f"The user's timeline, oldest first:\n{TIMELINE}\nHow does the user's interest in tea evolve in its "
+            "longest episode?",
         ),
         (
             direct.build_messages(ENTRIES),
@@ -67,7 +69,9 @@ def test_chinese():
     assert asked == "这个视频的品牌是什么：<p>\nA. a\nB. b"
     asked = item2item.build_messages("<p>", "ad", ["<q>"], "zh")[1]["content"]
     assert asked == "某用户选择了这个广告：<p>\n下面哪一个与它最相配？\nA. <q>"
-    assert topic.build_messages(ENTRIES, "茶", "zh")[1]["content"].endswith("\n该用户对茶的兴趣是如何演变的？")
+    assert topic.build_messages(ENTRIES, "茶", "zh")[1]["content"].endswith(
+        "\n该用户对茶的兴趣在最长的一段中是如何演变的？"
+    )
     assert direct.build_messages(ENTRIES, "zh")[1]["content"].endswith("\n该用户的主要兴趣是如何演变的？")
     assert action_selection.build_messages(ENTRIES, "茶", "zh")[1]["content"].startswith(
         f"该用户的时间线，由旧到新：\n{TIMELINE}\n"

@@ -1,4 +1,4 @@
-"""R2: which entries of a dated timeline belong to one interest; the answer is a JSON list of entries."""
+"""R2: which entries of a dated timeline make up the longest episode of an interest; the answer is their JSON list."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def score(extraction: Extraction, row: EvaluationRow) -> dict[str, float]:
 TASK = Task(
     name="action_selection",
     layer="R2",
-    version=1,
+    version=2,
     reference={"actions": TEXTS},
     metrics=("f1", "precision", "recall"),
     extract=extract,

@@ -13,7 +13,9 @@ from onereason.evaluation.layers.tasks.chains import CHAIN, GRADING, METRICS, ex
 def build_messages(timeline: Sequence[str], language: str = "en") -> list[Message]:
     """System and user turn; an entry is a line."""
     text = load_prompt_set("evolution", language).text
-    return opening_turns(text("chain.system").format(), text("direct.user").format(timeline="\n".join(timeline)))
+    return opening_turns(
+        text("chain.system").format(date=text("label.dated")), text("direct.user").format(timeline="\n".join(timeline))
+    )
 
 
 TASK = Task(

@@ -14,13 +14,13 @@ def build_messages(timeline: Sequence[str], topic: str, language: str = "en") ->
     """System and user turn; an entry is a line."""
     text = load_prompt_set("evolution", language).text
     user = text("topic.user").format(timeline="\n".join(timeline), topic=topic)
-    return opening_turns(text("chain.system").format(), user)
+    return opening_turns(text("chain.system").format(date=text("label.dated")), user)
 
 
 TASK = Task(
     name="topic",
     layer="R2",
-    version=1,
+    version=2,
     reference={"logic_chain": CHAIN},
     metrics=METRICS,
     extract=extract_chain,
