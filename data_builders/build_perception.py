@@ -62,8 +62,10 @@ sums of money, sizes, counts, model numbers, links, tags and rare words, and no 
 allows. The loss falls on the answer, the trace included where a row thinks.
 
 A trace reads the pattern code by code: what the items under the first code have in common, under the first two, and so
-on, and what is known of the item, save what is asked. Where nothing can be said (`trace_without_evidence`) or the
-answer would stand in the trace (`answer_in_trace`), the row stays and answers without thinking. No interaction is read.
+on, and what is known of the item, save what is asked. From a caption, it says what kind of item is described, and the
+first code that most of that kind have where it is the answer's: it names no other. Where nothing can be said
+(`trace_without_evidence`) or the answer would stand in the trace (`answer_in_trace`), the row stays and answers without
+thinking. No interaction is read.
 """
 
 

@@ -2,8 +2,8 @@
 
 A trace is composed from what a catalog's items have in common: those under the first code, those under the first two,
 and so on; of a prefix of few items nothing is said, for it would be said of the item itself. Then comes what is known
-of the item, save what is asked for. The other way, from words to codes, a trace says under which first codes the items
-of the described kind stand.
+of the item, save what is asked for. The other way, from words to codes, a trace says which kind is described, and with
+which code most items of that kind begin, where the item does too: it argues for no code that is not the answer's.
 
 Notation: `N` items, `L` levels, `A` aspects, `G` groups of items that share a prefix.
 """
@@ -29,8 +29,6 @@ MAX_FACTS = 5
 """Facts that are told of an item."""
 MAX_TRAITS = 2
 """Traits of a prefix that are told beside its theme, in a description."""
-NUM_PLACES = 3
-"""First codes that are named for a kind of item."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class CatalogReading:
         groups: for each level but the last, int64 `[N]`: the item's prefix.
         sizes: for each of them, int64 `[G]`: its items.
         tops: for each of them and each aspect, the two most frequent values.
-        places: for each aspect, the most frequent first prefixes of the items of one domain and value.
+        places: for each aspect, the most frequent first prefix of the items of one domain and value.
         kinds: for each aspect, int64 `[N]`: the number of the item's domain and value in `places`, -1 for none.
         kind_sizes: for each aspect, the items of each kind.
         first_items: int64 `[G]`, an item under each prefix of the first level.
@@ -101,7 +99,7 @@ def read_catalog(
         groups,
         [np.bincount(ids) for ids in groups],
         [[find_top_values(ids, aspect.numbers, 2) for aspect in aspects] for ids in groups],
-        [find_top_values(kind[kind >= 0], prefixes[0][kind >= 0], NUM_PLACES) for kind in kinds],
+        [find_top_values(kind[kind >= 0], prefixes[0][kind >= 0], 1) for kind in kinds],
         kinds,
         [np.bincount(kind[kind >= 0]) for kind in kinds],
         np.unique(prefixes[0], return_index=True)[1],
@@ -124,7 +122,7 @@ class Reader:
         self._kinds = [kind[start:stop].tolist() for kind in catalog.kinds]
         self._numbers = [aspect.numbers[start:stop].tolist() for aspect in catalog.aspects]
         self._lines: dict[tuple[int, int, int], str] = {}
-        self._places: dict[tuple[int, int], str] = {}
+        self._places: dict[tuple[int, int], tuple[int, str] | None] = {}
         self._text = catalog.prompts.text
         self._code_tokens = [
             catalog.format.code_token.replace("{level}", level_letter(level))
@@ -176,24 +174,28 @@ class Reader:
     def read_description(self, index: int, description: str) -> str | None:
         """The trace from a description to a pattern; None where nothing is known of the item or of its kind.
 
-        Traits are told only where the description names them.
+        Traits are told only where the description names them. The first code that most items of a kind have is named
+        where it is the item's own; else the trace stays with the kind.
         """
         aspects, text = self._catalog.aspects, description.lower()
         told = [
             a for a in self._known(index) if aspects[a].angle == THEME or (self.value(index, a) or "").lower() in text
         ]
-        places = []
+        at = index - self._start
+        found = []
         for a in told[:2]:
-            key = (a, self._kinds[a][index - self._start])
-            line = self._places.get(key)
-            if line is None:
-                line = self._places[key] = self._place_line(*key, index)
-            if line:
-                places.append(line)
-        if not places:
+            key = (a, self._kinds[a][at])
+            if key not in self._places:
+                self._places[key] = self._place_line(*key, index)
+            if (place := self._places[key]) is not None:
+                found.append(place)
+        if not found:
             return None
         facts = self._join.join(self._phrases(index, told))
-        return "\n".join([self._text("trace.described").format(noun=self.noun(index), facts=facts), *places])
+        # a first code that is the only one is the whole answer
+        own = self._codes[at][0] if len(self._codes[at]) > 1 else -1
+        lines = [line for code, line in found if code == own]
+        return "\n".join([self._text("trace.described").format(noun=self.noun(index), facts=facts), *lines])
 
     def noun(self, index: int, plural: bool = False) -> str:
         return domain_noun(self._catalog.domains[index], plural, self._catalog.language)
@@ -229,27 +231,25 @@ class Reader:
                     break  # the most frequent value will do
         return mains + others[:MAX_TRAITS]
 
-    def _place_line(self, aspect: int, kind: int, index: int) -> str:
-        """Under which first codes the items of a domain and value stand; '' where they are few or stand anywhere."""
+    def _place_line(self, aspect: int, kind: int, index: int) -> tuple[int, str] | None:
+        """The first code that most items of a domain and value have, and how it is told; None where they are few.
+
+        Of a code that few of them have, or a small share, nothing is told: -1 and ''.
+        """
         catalog = self._catalog
-        if catalog.kind_sizes[aspect][kind] < MIN_GROUP:
-            return ""
-        top = catalog.places[aspect]
-        places = [
-            self._text("trace.place").format(share=self._share(share), codes=self._first_token(group))
-            for group, share in zip(top.values[kind].tolist(), top.shares[kind].tolist(), strict=True)
-            if share >= SHARES[-1]
-        ]
-        if not places:
-            return ""
-        return self._text("trace.where").format(
+        size, top = int(catalog.kind_sizes[aspect][kind]), catalog.places[aspect]
+        if size < MIN_GROUP:
+            return None
+        group, share = int(top.values[kind, 0]), float(top.shares[kind, 0])
+        if share < SHARES[-1] or round(share * size) < MIN_GROUP:
+            return -1, ""
+        code = int(catalog.codes[catalog.first_items[group], 0])
+        told = self._text("trace.where").format(
             nouns=self.noun(index, plural=True),
             fact=self._phrases(index, [aspect])[0],
-            places=self._join.join(places),
+            places=self._text("trace.place").format(share=self._share(share), codes=self._tokens([code])),
         )
-
-    def _first_token(self, group: int) -> str:
-        return self._tokens(self._catalog.codes[self._catalog.first_items[group], :1].tolist())
+        return code, told
 
     def _tokens(self, codes: Sequence[int]) -> str:
         return "".join(token.replace("{code}", str(c)) for token, c in zip(self._code_tokens, codes, strict=False))

@@ -58,18 +58,38 @@ def test_nothing_is_said_of_few_items_or_without_knowledge(reader):
     assert reader.read_pattern(9) is None and reader.read_description(9, "tea of oak") is None
 
 
-def test_a_description_is_narrowed_down_to_first_codes(reader):
+def test_a_description_is_narrowed_down_to_the_first_code_that_most_of_its_kind_have(reader):
     # 4 of the 5 items about tea begin with <s_a_0>; so do 4 of the 5 of oak.
-    told = "Among items about tea, nearly all begin with <s_a_0>, some begin with <s_a_1>."
+    told = "Among items about tea, nearly all begin with <s_a_0>."
     assert reader.read_description(3, "A tea.") == f"The item described is about tea.\n{told}"
     assert reader.read_description(0, "OAK box for tea") == (
         f"The item described is about tea, with the main wood oak.\n{told}\n"
-        "Among items with the main wood oak, nearly all begin with <s_a_0>, some begin with <s_a_1>."
+        "Among items with the main wood oak, nearly all begin with <s_a_0>."
     )
     assert reader.read_description(5, "of ash") == (
         "The item described is about cup, with the main wood ash.\n"
-        "Among items about cup, most begin with <s_a_0>, many begin with <s_a_1>."  # ash is one item's
+        "Among items about cup, most begin with <s_a_0>."  # ash is one item's
     )
+
+
+def test_no_trace_argues_for_a_first_code_that_is_not_the_answers(reader):
+    # items 7 and 8 begin with <s_a_1>, most of their kinds with <s_a_0>
+    assert reader.read_description(7, "tea of oak") == "The item described is about tea, with the main wood oak."
+    assert reader.read_description(8, "cup") == "The item described is about cup."
+
+
+def test_a_first_code_is_not_told_where_it_would_be_told_of_the_item_itself():
+    names, themes = ["x"] * 6, aspect("kind", "theme", ["tea"] * 4 + ["cup"] * 2)
+
+    def described(codes: list[tuple[int, ...]]) -> str | None:
+        format = load_format("openonerec", len(codes[0]), 8)
+        read = read_catalog(format, np.array(codes), names, [""] * 6, [themes], load_prompt_set("perception"), "en")
+        return Reader(read, 0, 6).read_description(0, "tea")
+
+    kind, most = "The item described is about tea.", "Among items about tea, most begin with <s_a_0>."
+    assert described([(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1)]) == f"{kind}\n{most}"  # 3 of 4
+    assert described([(0, 0), (0, 1), (1, 2), (3, 0), (2, 0), (2, 1)]) == kind  # 2 of 4 are few
+    assert described([(0,), (0,), (0,), (1,), (2,), (2,)]) == kind  # one level: the code is the whole item
 
 
 def test_a_part_of_the_catalog_is_read_like_the_whole(reader):

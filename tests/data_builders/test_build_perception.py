@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from onereason.io import read_json, read_jsonl
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import load_format
 from tests.chat_server import ChatServer, says
+from tests.cognition_worlds import write_simulated
 
 FORMAT = load_format("onereason", 2, 4)
 ITEMS = (
@@ -243,6 +245,20 @@ def test_wordings_are_dealt_by_the_seed(shop, tmp_path):
         assert {row["mode"] for row in rows.values()} == {"think", "no_think"}
     assert set(found) == set(prompts.variants("caption.user"))
     assert found.most_common(1)[0][0] == prompts.text("caption.user")  # what evaluation asks with
+
+
+def test_a_grounding_trace_names_no_code_that_is_not_the_answers(tmp_path):
+    arguments = write_simulated(tmp_path)[:4]  # data and catalog
+    more = ["--think-share", "1", "--num-questions", "0"]
+    assert main([*arguments, "--out", str(tmp_path / "out"), *more]) == 0
+    named = Counter()
+    for row in read_jsonl(tmp_path / "out/rows.jsonl"):
+        if row["task"] == "grounding" and row["mode"] == "think":
+            trace, _, pattern = answered(row).partition("\n</think>\n\n")
+            codes = set(re.findall(r"<s_[a-z]_[0-9]+>", trace))
+            assert codes <= {re.search(r"<s_a_[0-9]+>", pattern)[0]}
+            named[len(codes)] += 1
+    assert min(named[0], named[1]) > 50
 
 
 def test_shards_and_workers_change_nothing(shop, tmp_path):
