@@ -27,8 +27,16 @@ from data_builders.engine import build_corpus
 from data_builders.shards import Reject
 from data_builders.think_rows import think_answer
 from data_builders.training_log import load_training_log
-from onereason.cognition.associations import compute_lift, count_window, flatten_histories, symmetrize
-from onereason.cognition.bridges import ORIGINS, PairRules, Pairs, find_pairs, find_searches, judge_pairs
+from onereason.cognition.associations import flatten_histories
+from onereason.cognition.bridges import (
+    ORIGINS,
+    PairRules,
+    Pairs,
+    find_pairs,
+    find_related_interests,
+    find_searches,
+    judge_pairs,
+)
 from onereason.cognition.gate import TraceGate, add_gate_arguments, gate_from_arguments
 from onereason.cognition.hops import HopAssignment, HopWriter, parse_fields
 from onereason.cognition.judge.relations import RELATIONS
@@ -43,8 +51,8 @@ PROMPT_SETS = ("domains", "derivation", "trace")
 CARD = """
 What an item leads to in one hop. `bridge` rows answer with six fields: the need behind the source, the type of the
 hop, the hop in the abstract, the direction it continues in, the reason out of the logs, and how sure it is. `item2item`
-rows choose the item that goes with the source among others whose category has nothing to do with it. The source is all
-that is shown; the target decided about the answer and is named in none.
+rows choose the item that goes with the source among others whose category has nothing to do with it, nor has that of
+any item under the same sid. The source is all that is shown; the target decided about the answer and is named in none.
 
 Pairs were seen in the training part of the split. Uncertain and unrelated ones were rejected.
 """
@@ -70,7 +78,8 @@ class DerivationSource:
         pairs: candidates, none that says the same as another.
         relations: class of each pair, index into `RELATIONS`.
         writer, teacher, gate: who describes hops, and what the descriptions have to pass.
-        related: boolean, whether two interests have to do with each other.
+        related: boolean, whether two interests have to do with each other (`find_related_interests`).
+        mates: of each item, the interests of all items under its pattern.
         by_domain: items of each domain.
         choice_share, think_share: rows that ask for a choice; bridge rows with a trace.
         num_choices: of a choice.
@@ -84,12 +93,13 @@ class DerivationSource:
     teacher: Teacher
     gate: TraceGate
     related: np.ndarray
+    mates: Sequence[tuple[int, ...]]
     by_domain: dict[str, list[int]]
     choice_share: float
     think_share: float
     num_choices: int
     seed: int
-    _rows: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+    _rows: dict[tuple[int, ...], bytes] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_units(self) -> int:
@@ -141,19 +151,21 @@ class DerivationSource:
         return self._row(f"{hop.id}:bridge", "bridge", target, [system, user], answer, trace, self.teacher.name)
 
     def _choice(self, row_id: str, source: int, target: int, stream: Stream) -> Row | Reject:
-        """The target among items whose interest has nothing to do with the source's."""
-        facts, interest_of = self.inputs.facts, self.inputs.knowledge.interest_of
+        """The target among patterns none of whose items has to do with an item under the source's pattern.
+
+        Of an item whose interest is unknown, nobody knows.
+        """
+        facts = self.inputs.facts
         patterns, domain = facts.patterns, facts.domains[target]
         shown = {patterns[source], patterns[target]}
         if len(shown) < 2:
             return Reject(row_id, "target_under_the_source_s_sid")
-        near = self._near(interest_of[source])
+        near = self._near(self.mates[source])
         pool = self.by_domain[domain]
         wrong: list[str] = []
         for _ in range(20 * self.num_choices):
             item = pool[stream.below(len(pool))]
-            interest = interest_of[item]
-            if interest >= 0 and not near[interest] and patterns[item] not in shown:
+            if patterns[item] not in shown and not any(z < 0 or near[z] for z in self.mates[item]):
                 shown.add(patterns[item])
                 wrong.append(patterns[item])
                 if len(wrong) == self.num_choices - 1:
@@ -175,11 +187,12 @@ class DerivationSource:
         answer = LETTERS[choices.index(patterns[target])]
         return self._row(f"{row_id}:item2item", "item2item", target, messages, answer, None, "template")
 
-    def _near(self, interest: int) -> bytes:
-        """For each interest, whether it has to do with this one: one look-up in bytes is quicker than in an array."""
-        row = self._rows.get(interest)
+    def _near(self, interests: tuple[int, ...]) -> bytes:
+        """For each interest, whether it has to do with one of these: a look-up in bytes is quicker than in an array."""
+        row = self._rows.get(interests)
         if row is None:
-            row = self._rows[interest] = self.related[interest].tobytes()
+            known = [z for z in interests if z >= 0]
+            row = self._rows[interests] = self.related[known].any(axis=0).tobytes()
         return row
 
     def _row(
@@ -205,6 +218,16 @@ class DerivationSource:
             "teacher": teacher,
             "messages": [*before, last, said],
         }
+
+
+def interests_under_patterns(patterns: Sequence[str], interest_of: Sequence[int]) -> list[tuple[int, ...]]:
+    """Of each item, the interests of all items under its pattern, itself among them; negative where unknown."""
+    under: dict[str, tuple[int, ...]] = {}
+    for pattern, interest in zip(patterns, interest_of, strict=True):
+        found = under.get(pattern, ())
+        if interest not in found:
+            under[pattern] = (*found, interest)
+    return [under[pattern] for pattern in patterns]
 
 
 def drop_repeats(pairs: Pairs, relations: np.ndarray, interests: np.ndarray, domains: Sequence[str]) -> np.ndarray:
@@ -249,10 +272,6 @@ def build(args: argparse.Namespace) -> None:
     kept = drop_repeats(found, relations, interests, inputs.facts.domains)
     pairs = found.select(kept)
     writer = HopWriter(inputs.knowledge, args.language)
-    events = interests[items].astype(np.int64)
-    near = symmetrize(count_window(events, offsets, args.window, len(inputs.knowledge.interests)))
-    related = compute_lift(near).toarray() >= 1.0
-    np.fill_diagonal(related, True)
     by_domain: dict[str, list[int]] = {}
     for item, domain in enumerate(inputs.facts.domains):
         by_domain.setdefault(domain, []).append(item)
@@ -263,7 +282,8 @@ def build(args: argparse.Namespace) -> None:
         writer,
         teacher,
         gate_from_arguments(args, inputs.knowledge, teacher),
-        related,
+        find_related_interests(inputs.knowledge, items, offsets, searches, rules),
+        interests_under_patterns(inputs.facts.patterns, inputs.knowledge.interest_of),
         by_domain,
         args.choice_share,
         args.think_share,

@@ -150,7 +150,7 @@ def item2item_row(
     rng: random.Random,
     language: str = "en",
 ) -> Row | str:
-    """ "Which item goes with this one": the target among unrelated items of its domain.
+    """ "Which item goes with this one": the target among patterns of its domain that stand for unrelated items only.
 
     Args:
         pair: source, relation, target.
@@ -162,7 +162,7 @@ def item2item_row(
     wrong: dict[str, None] = {}
     pool = relations.by_domain[items.domains[target]]
     for candidate in rng.sample(pool, min(len(pool), 20 * num_choices)):
-        if items.patterns[candidate] not in unlike and not relations.related(source, candidate):
+        if items.patterns[candidate] not in unlike and not relations.may_go_together(source, candidate):
             wrong[items.patterns[candidate]] = None
         if len(wrong) == num_choices - 1:
             break
@@ -258,7 +258,7 @@ def item_and_user_rows(args: argparse.Namespace, rejected: Counter[str], inputs:
     catalog = Catalog.load(args.catalog)
     facts = load_item_facts(args.data, catalog)
     values = attribute_values(facts)
-    relations = load_relations(args.data, facts.item_ids, items.domains, part.histories)
+    relations = load_relations(args.data, facts.item_ids, items, part.histories)
     episodes = load_episodes(args.data, part, args.max_history, rejected, language)
     inputs += [*part.inputs, args.data / ITEMS_FILE, *relations.inputs, *(episodes.inputs if episodes else ())]
     indices = list(range(len(facts.item_ids)))

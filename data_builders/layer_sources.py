@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data_builders.common import TrainingPart
+from data_builders.common import ItemTexts, TrainingPart
 from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out, split_temporal
@@ -35,7 +35,8 @@ class Relations:
         pairs: `(source, relation, target)`.
         by_domain: domain -> its items.
         near: source -> what is related to it, in the terms of `kind_of`.
-        kind_of: of each item, what `near` holds: its topic by the truth, or the item itself.
+        kind_of: of each item, what `near` holds: its topic by the truth (None where it has none), or the item itself.
+        under: of each item, the items under its pattern, itself among them.
         inputs: files they were read from.
     """
 
@@ -44,35 +45,43 @@ class Relations:
     by_domain: Mapping[str, Sequence[int]]
     near: Mapping[int, set[Any]]
     kind_of: Sequence[Any]
+    under: Sequence[Sequence[int]]
     inputs: Sequence[Path]
 
-    def related(self, source: int, other: int) -> bool:
-        return self.kind_of[other] in self.near[source]
+    def may_go_together(self, source: int, other: int) -> bool:
+        """Whether an item under one pattern is related to one under the other, either way round, or may be."""
+        return any(self._is_near(a, b) or self._is_near(b, a) for a in self.under[source] for b in self.under[other])
+
+    def _is_near(self, source: int, other: int) -> bool:
+        kind = self.kind_of[other]
+        return kind is None or kind in self.near.get(source, ())
 
 
-def load_relations(
-    data: Path, item_ids: Sequence[str], domains: Sequence[str], histories: Sequence[np.ndarray]
-) -> Relations:
+def load_relations(data: Path, item_ids: Sequence[str], items: ItemTexts, histories: Sequence[np.ndarray]) -> Relations:
     """The truth's relations where the dataset has them, else co-occurrences of training histories.
 
     By the truth, an item is related to all items of its own topic and of its partners' topics. By co-occurrence, to the
     items it ever stands next to; its partner is the one it stands next to most often.
     """
     by_domain: defaultdict[str, list[int]] = defaultdict(list)
-    for index, domain in enumerate(domains):
+    under: defaultdict[str, list[int]] = defaultdict(list)
+    for index, (domain, pattern) in enumerate(zip(items.domains, items.patterns, strict=True)):
         by_domain[domain].append(index)
+        under[pattern].append(index)
+    alike = [under[pattern] for pattern in items.patterns]
     near: defaultdict[int, set[Any]] = defaultdict(set)
     files = [data / TRUTH_DIR / name for name in ("item_relations.parquet", "items.parquet")]
     if all(path.is_file() for path in files):
         place = {item: index for index, item in enumerate(item_ids)}
-        table, items = (pl.read_parquet(path) for path in files)
-        topic_of = dict(zip(items["item_id"], items["topic"], strict=True))
+        table, truth = (pl.read_parquet(path) for path in files)
+        topic_of = dict(zip(truth["item_id"], truth["topic"], strict=True))
         topics = [topic_of.get(item) for item in item_ids]
-        rows = table.select("source", "relation", "target").iter_rows()
+        rows = list(table.select("source", "relation", "target").iter_rows())
+        for source, _, target in rows:
+            if source in place:  # a partner outside the catalog tells of its topic too
+                near[place[source]] |= {topic_of[source], topic_of[target]}
         pairs = [(place[s], r, place[t]) for s, r, t in rows if s in place and t in place]
-        for source, _, target in pairs:
-            near[source] |= {topics[source], topics[target]}
-        return Relations(item_ids, pairs, by_domain, near, topics, files)
+        return Relations(item_ids, pairs, by_domain, near, topics, alike, files)
     counts: defaultdict[int, Counter[int]] = defaultdict(Counter)
     for history in histories:
         for first, second in pairwise(history.tolist()):
@@ -83,7 +92,7 @@ def load_relations(
         near[source] = {source, *beside}
     best = {source: min(beside, key=lambda t: (-beside[t], t)) for source, beside in counts.items()}
     pairs = [(source, "next_to", best[source]) for source in sorted(best)]
-    return Relations(item_ids, pairs, by_domain, near, range(len(item_ids)), [])
+    return Relations(item_ids, pairs, by_domain, near, range(len(item_ids)), alike, [])
 
 
 # -- interests ------------------------------------------------------------------------------------------------------

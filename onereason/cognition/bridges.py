@@ -114,13 +114,9 @@ def find_pairs(
     """
     rules = rules or PairRules()
     interest_of = knowledge.interests.of_item.astype(np.int64)
-    size, num_interests = len(knowledge.facts), len(knowledge.interests)
-    following = count_next(items, offsets, size)
-    found = {"next": following, "window": symmetrize(count_window(items, offsets, rules.window, size))}
-    if searches is not None:
-        ones = np.ones(len(searches[0]), dtype=np.int64)
-        found["search"] = sp.csr_matrix((ones, searches), shape=(size, size))
-    forward = group_counts(following, interest_of, num_interests)
+    num_interests = len(knowledge.interests)
+    found = _count_origins(len(knowledge.facts), items, offsets, searches, rules)
+    forward = group_counts(found["next"], interest_of, num_interests)
     theme_of = _number_themes(knowledge)
     domain, price = _number_domains(knowledge), _prices(knowledge)
     parts = []
@@ -142,6 +138,58 @@ def find_pairs(
         parts.append(Pairs(sources, targets, origins, values, lifts, supports, types))
     joined = Pairs(*(np.concatenate([getattr(p, name) for p in parts]) for name in Pairs.__dataclass_fields__))
     return joined.select(np.lexsort((joined.targets, -joined.counts, joined.origins, joined.sources)))
+
+
+def _count_origins(
+    size: int,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    searches: tuple[np.ndarray, np.ndarray] | None,
+    rules: PairRules,
+) -> dict[str, sp.csr_matrix]:
+    """For each origin, how often items were seen together, CSR `[N, N]`."""
+    window = symmetrize(count_window(items, offsets, rules.window, size))
+    found = {"next": count_next(items, offsets, size), "window": window}
+    if searches is not None:
+        ones = np.ones(len(searches[0]), dtype=np.int64)
+        found["search"] = sp.csr_matrix((ones, searches), shape=(size, size))
+    return found
+
+
+def find_related_interests(
+    knowledge: Knowledge,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    searches: tuple[np.ndarray, np.ndarray] | None = None,
+    rules: PairRules | None = None,
+) -> np.ndarray:
+    """Whether two interests have to do with each other, boolean `[I, I]`, symmetric.
+
+    They do where they are the same, where one often leads to the other, or where their items are seen together at least
+    as often as by chance, by any origin. So every pair of items that `judge_pairs` does not find unrelated is of two
+    such interests, however many partners are kept. See `find_pairs` for the arguments.
+    """
+    rules = rules or PairRules()
+    interest_of, number = knowledge.interests.of_item.astype(np.int64), len(knowledge.interests)
+    related = np.eye(number, dtype=bool)
+    for z, other in _find_led(knowledge):
+        related[z, other] = True
+    for counts in _count_origins(len(knowledge.facts), items, offsets, searches, rules).values():
+        related |= compute_lift(group_counts(counts, interest_of, number)).toarray() >= 1.0
+    # without the steps within an interest, which outnumber all others, a lift is larger
+    events = count_window(knowledge.interests.of_item[items].astype(np.int64), offsets, rules.window, number)
+    related |= compute_lift(symmetrize(events)).toarray() >= 1.0
+    return related | related.T
+
+
+def _find_led(knowledge: Knowledge, followers: int = 5) -> set[tuple[int, int]]:
+    """Pairs of interests of which the second is among those that the first most often leads to."""
+    return {
+        (z, other)
+        for z in range(len(knowledge.interests))
+        for other, share in knowledge.transitions.following(z, ())[:followers]
+        if share > knowledge.transitions.base[other]
+    }
 
 
 def _most_seen(sources: np.ndarray, targets: np.ndarray, values: np.ndarray, partners: int) -> np.ndarray:
@@ -176,19 +224,14 @@ def classify_hops(
     return np.select(conditions, kinds, BRIDGE_TYPES.index("cross_category")).astype(np.int64)
 
 
-def judge_pairs(knowledge: Knowledge, pairs: Pairs, followers: int = 5) -> np.ndarray:
+def judge_pairs(knowledge: Knowledge, pairs: Pairs) -> np.ndarray:
     """The class of each pair, `[M]` into `judge.relations.RELATIONS`.
 
     Two items share a bridge where they serve one interest, or one's interest is among those that the other's most often
     leads to. A pair with an item without an interest is unrelated.
     """
     interest_of = knowledge.interests.of_item
-    led = {
-        (z, other)
-        for z in range(len(knowledge.interests))
-        for other, share in knowledge.transitions.following(z, ())[:followers]
-        if share > knowledge.transitions.base[other]
-    }
+    led = _find_led(knowledge)
     left, right = interest_of[pairs.sources].tolist(), interest_of[pairs.targets].tolist()
     shares = [a == b or (a, b) in led or (b, a) in led for a, b in zip(left, right, strict=True)]
     classes = judge_relations(pairs.counts, pairs.lifts, pairs.supports, np.array(shares, dtype=bool), RULES)

@@ -16,9 +16,11 @@ from onereason.cognition.bridges import BRIDGE_FIELDS, BRIDGE_TYPES, ORIGINS, Pa
 from onereason.cognition.judge.relations import RELATIONS
 from onereason.data.chat import check_row, parse_answer
 from onereason.data.prompts import domain_noun
+from onereason.data.schema import save_dataset
 from onereason.io import read_json, read_jsonl
+from onereason.itemic.catalog import Catalog
 from tests.chat_server import ChatServer, Reply, says
-from tests.cognition_worlds import MARKED, make_facts, shop, simulated, write_simulated, write_world
+from tests.cognition_worlds import MARKED, arguments, make_facts, shop, simulated, write_simulated, write_world
 
 PATTERN = re.compile(r"<\|\w+_begin\|>(?:<s_\w_\d+>)+")
 CHOICE = re.compile(r"^([A-J])\. (<\S+)", re.MULTILINE)
@@ -150,6 +152,36 @@ def test_choices_hold_the_target_among_unrelated_items(rows):
     assert min(letters[letter] for letter in "ABCDE") > 0.15 * asked  # the right answer has no place of its own
 
 
+def test_no_wrong_choice_stands_for_an_item_that_goes_with_the_source(tmp_path):
+    """Over a catalog where every third item shares its sid with another, against all pairs that were ever seen."""
+    known, place = simulated(), np.arange(len(simulated().facts))
+    place = np.where(place % 3 == 2, place - 2, place)  # under the sid of an item two places before
+    domains = known.catalog.domains
+    codes = np.stack([place // 64, place % 64], 1)
+    catalog = Catalog(known.catalog.format, known.facts.item_ids, codes, domains, known.catalog.captions)
+    patterns = [catalog.render(i) for i in range(len(domains))]
+    assert len(set(patterns)) < 0.8 * len(patterns)
+    catalog.save(tmp_path / "catalog")
+    save_dataset(known.world.dataset, tmp_path / "data")
+    more = ["--choice-share", "1", "--num-choices", "10"]
+    assert main([*arguments(tmp_path), "--out", str(tmp_path / "out"), *more]) == 0
+
+    knowledge = known.knowledge
+    pairs = find_pairs(knowledge, *flatten_histories(known.histories), None, PairRules(window=WINDOW, partners=10**6))
+    go_together = judge_pairs(knowledge, pairs) < RELATIONS.index("unrelated")
+    related = {(patterns[i], patterns[i]) for i in range(len(patterns))}
+    for source, target in zip(pairs.sources[go_together].tolist(), pairs.targets[go_together].tolist(), strict=True):
+        related |= {(patterns[source], patterns[target]), (patterns[target], patterns[source])}
+    num_wrong = 0
+    for row in read_jsonl(tmp_path / "out/rows.jsonl"):
+        _, user, said = turns(row)
+        source, choices = PATTERN.findall(user)[0], dict(CHOICE.findall(user))
+        right = choices.pop(said)
+        assert (source, right) in related and not any((source, wrong) in related for wrong in choices.values())
+        num_wrong += len(choices)
+    assert num_wrong > 10_000
+
+
 def test_only_related_pairs_teach_and_of_those_that_say_the_same_one(corpus, rows):
     knowledge, facts = simulated().knowledge, simulated().facts
     items, offsets = flatten_histories(simulated().histories)
@@ -263,7 +295,7 @@ def test_chinese_rows(shop_arguments, tmp_path):
             assert tuple(fields) == BRIDGE_FIELDS and fields["bridge_type"] in BRIDGE_TYPES
             assert "倍" in fields["reason_seed"] and "\\u" not in said
     described = read_json(tmp_path / "zh/manifest.json")["config"]["prompt_version"]
-    assert described == "domains/zh/1, derivation/zh/1, trace/zh/1"
+    assert described == "domains/zh/1, derivation/zh/1, trace/zh/2"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,6 +116,56 @@ def test_wrong_items_are_unrelated_by_the_truth(simulated):
         near = {topics[source]} | {topics[t] for (s, _), t in pairs.items() if s == source}
         assert len(choices) >= 1 and not near & {topics[item] for item in choices}
         assert {item.split("_")[0] for item in choices} == {right.split("_")[0]}
+
+
+@pytest.mark.parametrize("with_truth", [True, False])
+def test_no_wrong_choice_stands_for_an_item_that_goes_with_the_source(simulated, tmp_path, with_truth):
+    """Over a catalog where every third item shares its sid with another, against all relations."""
+    known = simulated.catalog
+    place = np.arange(len(known.item_ids))
+    place = np.where(place % 3 == 2, place - 2, place)
+    codes = np.stack([place // 8 % 8, place % 8], 1)
+    codes = np.concatenate([codes, place[:, None] // 64], 1)
+    catalog = Catalog(load_format("onereason", 3, 8), known.item_ids, codes, known.domains, known.captions)
+    catalog.save(tmp_path / "catalog")
+    save_dataset(simulated.world.dataset, tmp_path / "data")
+    if with_truth:
+        (tmp_path / "data/truth").mkdir()  # the truth alone, beside the dataset
+        for name, table in simulated.world.truth.items():
+            table.write_parquet(tmp_path / f"data/truth/{name}.parquet")
+    arguments = [
+        "--data",
+        str(tmp_path / "data"),
+        "--catalog",
+        str(tmp_path / "catalog"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*arguments, "--choices", "8"]) == 0
+    pattern_of = {item: catalog.render(i) for i, item in enumerate(catalog.item_ids)}
+    together = {(pattern, pattern) for pattern in pattern_of.values()}
+    if with_truth:
+        topics = dict(simulated.world.truth["items"].select("item_id", "topic").iter_rows())
+        partners = {
+            (topics[s], topics[t])
+            for s, t in simulated.world.truth["item_relations"].select("source", "target").iter_rows()
+        }
+        for one, other in product(topics, repeat=2):
+            if topics[one] == topics[other] or (topics[one], topics[other]) in partners:
+                together |= {(pattern_of[one], pattern_of[other]), (pattern_of[other], pattern_of[one])}
+    else:
+        for _, group in simulated.world.dataset.interactions.group_by("user_id", maintain_order=True):
+            for one, other in pairwise(group["item_id"].to_list()[:-2]):
+                together |= {(pattern_of[one], pattern_of[other]), (pattern_of[other], pattern_of[one])}
+    num_wrong = 0
+    for row in read_jsonl(tmp_path / "out/rows.jsonl"):
+        if row["task"] == "item2item":
+            choices = list(row["reference"]["choices"])
+            right = choices.pop(LETTERS.index(row["reference"]["answer"]))
+            source = pattern_of[row["id"].split(":")[1]]
+            assert (source, right) in together and not any((source, wrong) in together for wrong in choices)
+            num_wrong += len(choices)
+    assert num_wrong > 300
 
 
 def test_the_letter_of_the_right_choice_is_random(simulated):
