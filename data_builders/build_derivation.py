@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -243,6 +243,24 @@ def drop_repeats(pairs: Pairs, relations: np.ndarray, interests: np.ndarray, dom
     return np.sort(order[first])
 
 
+def known_actions(text: str, actions: Set[str]) -> list[str]:
+    """The names of `--search-actions` that the training part's events have; those that none has are told on stderr.
+
+    Raises:
+        ConfigError: no event has any of them.
+    """
+    named = [name for part in text.split(",") if (name := part.strip())]
+    missing = [name for name in named if name not in actions]
+    has = f"events of the training part have {', '.join(sorted(actions))}"
+    if len(missing) == len(named):
+        raise ConfigError(
+            f"--search-actions {text!r}: no event has such an action; {has}. Name one of them, or leave it out."
+        )
+    if missing:
+        print(f"--search-actions: no event has the action {', '.join(missing)}; {has}", file=sys.stderr)
+    return named
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """`ConfigError` for a value that makes no sense."""
     for name in ("think_share", "choice_share"):
@@ -263,8 +281,11 @@ def build(args: argparse.Namespace) -> None:
     searches = None
     if args.search_actions:
         log = load_training_log(args, inputs.part)
-        named = [action.strip() for action in args.search_actions.split(",")]
-        searches = find_searches(items, offsets, log.timestamps, log.actions.to_list(), named, args.search_seconds)
+        actions = log.actions.to_list()
+        named = known_actions(args.search_actions, set(actions))
+        searches = find_searches(items, offsets, log.timestamps, actions, named, args.search_seconds)
+        if not len(searches[0]):
+            print(f"no {' or '.join(named)} follows another event within {args.search_seconds} s", file=sys.stderr)
     rules = PairRules(window=args.window, partners=args.partners)
     found = find_pairs(inputs.knowledge, items, offsets, searches, rules)
     interests = inputs.knowledge.interests.of_item

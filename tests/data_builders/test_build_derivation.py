@@ -253,7 +253,7 @@ def test_shards_and_workers_change_nothing(shop_arguments, tmp_path):
         assert path.read_bytes() == (tmp_path / "c" / path.name).read_bytes(), path.name
 
 
-def test_searches_after_a_play_are_an_origin_of_their_own(tmp_path):
+def test_searches_after_a_play_are_an_origin_of_their_own(tmp_path, capsys):
     # half of the users stay with tea, half with tents; every second event is a search, 900 seconds after the play
     facts = make_facts([("video", {"category": ("tea", "tents", "trains")[n % 3]}) for n in range(12)])
     steps = {f"u{n}": [0, 3, 6, 9, 0, 3, 6, 9] if n % 2 else [1, 4, 7, 10, 1, 4, 7, 10] for n in range(16)}
@@ -273,10 +273,14 @@ def test_searches_after_a_play_are_an_origin_of_their_own(tmp_path):
     # it: a search is a next step too, and is told as a search.
     everything = {("i0", "i3"), ("i6", "i9"), ("i1", "i4"), ("i7", "i10")}
     assert origins("with", "--search-actions", "query, search") == (everything, 48)
+    assert capsys.readouterr().err == (
+        "--search-actions: no event has the action query; events of the training part have play, search\n"
+    )
     assert origins("none") == (set(), 0)
-    assert origins("other", "--search-actions", "buy") == (set(), 0)
     assert origins("late", "--search-actions", "search", "--search-seconds", "899") == (set(), 0)
+    assert capsys.readouterr().err == "no search follows another event within 899 s\n"
     assert origins("just", "--search-actions", "search", "--search-seconds", "900") == (everything, 48)
+    assert capsys.readouterr().err == ""
 
 
 def test_chinese_rows(shop_arguments, tmp_path):
@@ -310,6 +314,11 @@ def test_chinese_rows(shop_arguments, tmp_path):
         (["--partners", "0"], "--window (4) and --partners (0) must be at least 1"),
         (["--language", "fr"], "not found; use en or zh"),
         (["--teacher", "endpoint"], "--teacher endpoint needs --teacher-url"),
+        (
+            ["--search-actions", "serch,buy"],
+            "--search-actions 'serch,buy': no event has such an action; events of the training part have click, like.",
+        ),
+        (["--search-actions", " ,"], "--search-actions ' ,': no event has such an action"),
     ],
 )
 def test_mistakes_are_told_in_one_line(shop_arguments, tmp_path, capsys, more, said):
