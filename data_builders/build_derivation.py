@@ -38,7 +38,7 @@ from onereason.cognition.bridges import (
     judge_pairs,
 )
 from onereason.cognition.gate import TraceGate, add_gate_arguments, gate_from_arguments
-from onereason.cognition.hops import HopAssignment, HopWriter, parse_fields
+from onereason.cognition.hops import TEXT_FIELDS, HopAssignment, HopWriter, parse_fields
 from onereason.cognition.judge.relations import RELATIONS
 from onereason.cognition.streams import Stream
 from onereason.cognition.teachers import Teacher
@@ -141,6 +141,10 @@ class DerivationSource:
             answer = orjson.dumps(fields).decode()
         except orjson.JSONEncodeError:  # half a surrogate pair, which no UTF-8 file holds
             return Reject(hop.id, "teacher_broken_json")
+        if self.teacher.name != "template":
+            wrong = self.gate.check_language("\n".join([fields[name] for name in TEXT_FIELDS]))
+            if wrong is not None:
+                return Reject(hop.id, wrong.reason, wrong.detail)
         trace = self.writer.trace(self.pairs, hop.place, hop.turn) if hop.thinks else None
         # read as text: in JSON, an escape such as \n would stand between the words of a name
         said = "\n".join([trace or "", *map(str, fields.values())])

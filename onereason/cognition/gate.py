@@ -134,7 +134,7 @@ class TraceGate:
         if leak is not None:
             return leak
         citations = self._citations.read(text, pruned)
-        wrong = self._check_language(text)
+        wrong = self.check_language(text)
         if wrong is not None:
             return wrong
         problems = citations.problems(at_least=1) or check_safety(self._reader.read(text)[1], self._lexicon)
@@ -150,9 +150,9 @@ class TraceGate:
         problems = self._citations.read(case.trace, case.shown).problems()
         if problems or case.evidence is not None:
             return problems[0] if problems else None
-        return self._check_language(case.trace) or self._check_grounding(case.trace)
+        return self.check_language(case.trace) or self._check_grounding(case.trace)
 
-    def _check_language(self, text: str) -> Problem | None:
+    def check_language(self, text: str) -> Problem | None:
         """`wrong_language` of a model's text that is Chinese where English was asked for, or the other way round."""
         share = cjk_share(self._reader.read(text)[1])
         return Problem("wrong_language", f"{share:.0%} CJK") if (share > 0.3) != (self._lexicon == "zh") else None

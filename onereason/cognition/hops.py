@@ -20,7 +20,7 @@ from onereason.data.prompt_sets import load_prompt_set
 from onereason.data.prompts import Message, domain_noun
 
 _FIELDS = frozenset(BRIDGE_FIELDS)
-_TEXTS = tuple(name for name in BRIDGE_FIELDS if name != "confidence")
+TEXT_FIELDS = tuple(name for name in BRIDGE_FIELDS if name != "confidence")
 _PRIOR = 10.0
 """Sightings that a hop's confidence starts from."""
 
@@ -174,7 +174,7 @@ def check_fields(value: Mapping[str, Any]) -> str | None:
         return "bridge_field_missing"
     sure = value["confidence"]
     right = (
-        all(isinstance(value[name], str) and value[name].strip() for name in _TEXTS)
+        all(isinstance(value[name], str) and value[name].strip() for name in TEXT_FIELDS)
         and value["bridge_type"] in BRIDGE_TYPES
         and isinstance(sure, int | float)
         and not isinstance(sure, bool)

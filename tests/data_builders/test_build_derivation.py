@@ -347,6 +347,7 @@ REASONS = {
     "pattern": "leak_pattern",
     "half_pair": "teacher_broken_json",
     "empty": "teacher_empty",
+    "chinese": "wrong_language",
 }
 """What a model does -> the reason that its rows are left out for; None keeps them."""
 
@@ -383,6 +384,9 @@ class FaultyTeacher:
             "split_title": {"reason_seed": title.replace(" ", "\n")},
             "pattern": {"abstract_bridge": shop().facts.patterns[target]},
             "half_pair": {"source_need": "tea \ud83c"},
+            "chinese": {
+                "reason_seed": "喝茶的人常常也会去露营所以这两类东西经常放在一起选购而且往往同时出现在一个人的时间线里"
+            },
         }.get(way, {})
         if way == "missing":
             del fields["reason_seed"]
@@ -412,3 +416,17 @@ def test_what_a_model_says_badly_is_counted_and_left_out(shop_arguments, tmp_pat
         fields = json.loads(parse_answer(turns(row)[2]).answer)
         assert tuple(fields) == BRIDGE_FIELDS and fields["source_need"] == "a warm drink"
         assert row["teacher"] == "endpoint:m"
+
+
+def test_a_chinese_corpus_takes_no_english_fields(shop_arguments, tmp_path, capsys):
+    fields = dict.fromkeys(BRIDGE_FIELDS, "喝茶的人常去露营") | {"bridge_type": "complement", "confidence": 0.5}
+    english = fields | {"source_need": "a warm drink and a long walk", "reason_seed": "people who do one do the other"}
+    english |= {"abstract_bridge": "from drinks to the outdoors", "continuation_direction": "tents"}
+    for name, said, code in (("zh", fields, 0), ("en", english, 2)):
+        with ChatServer(lambda payload, said=said: says(json.dumps(said))) as server:
+            endpoint = f"--teacher endpoint --teacher-url {server.url} --teacher-model m --teacher-tries 1".split()
+            more = ["--choice-share", "0", "--language", "zh", "--out", str(tmp_path / name / "out")]
+            assert main([*shop_arguments, *endpoint, *more]) == code
+    assert "no row is left" in (error := capsys.readouterr().err) and "'wrong_language': 62" in error
+    rejected = read_json(tmp_path / "zh/out/manifest.json")["rejected"]
+    assert "wrong_language" not in rejected
