@@ -56,6 +56,10 @@ class EndpointMalformed(EndpointError):
     """The server answers what is no JSON object, or one without what it must hold."""
 
 
+class EndpointReplyTooLong(EndpointError):
+    """The server sends more than `max_reply_bytes`; the rest is not read."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model is served."""
@@ -74,6 +78,8 @@ class Endpoint:
     """Wait before the second try; it doubles with each further one."""
     connect_timeout_seconds: float = 10.0
     """Until a try is given up that finds no connection."""
+    max_reply_bytes: int = 1 << 24
+    """Of a reply that is longer, no more is read, and it is not asked for again."""
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
@@ -83,8 +89,9 @@ class Endpoint:
         for name in ("timeout_seconds", "connect_timeout_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
-        if self.tries < 1:
-            raise ConfigError(f"tries must be at least 1, got {self.tries}.")
+        for name in ("tries", "max_reply_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
     def post(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The server's answer to a JSON payload, with the model's name added. Threads may call it at once.
@@ -100,12 +107,12 @@ class Endpoint:
             deadline = time.monotonic() + self.timeout_seconds
             try:
                 with client.stream("POST", url, content=body, headers=headers) as response:
-                    parts = []
+                    read = bytearray()
                     for part in response.iter_bytes():
-                        parts.append(part)
+                        self._take(url, read, part)
                         if time.monotonic() > deadline:  # httpx bounds the wait for each part, not their sum
                             raise httpx.ReadTimeout("", request=response.request)
-                return _read_answer(url, response.status_code, response.headers, b"".join(parts))
+                return _read_answer(url, response.status_code, response.headers, bytes(read))
             except (_Failure, httpx.HTTPError, httpx.InvalidURL) as error:
                 time.sleep(self._wait(url, attempt, self._judge(url, error)))
         raise AssertionError("the last try returns or raises")
@@ -131,8 +138,11 @@ class Endpoint:
                 await before_try()
             try:
                 async with asyncio.timeout(self.timeout_seconds):
-                    response = await client.post(url, content=body, headers=headers)
-                return _read_answer(url, response.status_code, response.headers, response.content)
+                    async with client.stream("POST", url, content=body, headers=headers) as response:
+                        read = bytearray()
+                        async for part in response.aiter_bytes():
+                            self._take(url, read, part)
+                return _read_answer(url, response.status_code, response.headers, bytes(read))
             except (_Failure, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
                 await asyncio.sleep(self._wait(url, attempt, self._judge(url, error)))
         raise AssertionError("the last try returns or raises")
@@ -158,6 +168,14 @@ class Endpoint:
                 raise ConfigError(f"the API key in {self.key_env} holds characters that no header may hold.")
             headers["Authorization"] = f"Bearer {key}"
         return f"{self.base_url.rstrip('/')}/{path}", json.dumps({"model": self.model, **payload}).encode(), headers
+
+    def _take(self, url: str, read: bytearray, part: bytes) -> None:
+        """Adds a part of a reply to what was read of it."""
+        read += part
+        if len(read) > self.max_reply_bytes:
+            raise EndpointReplyTooLong(
+                f"{url} sent a reply of more than {self.max_reply_bytes} bytes, beginning with {bytes(read[:80])!r}."
+            )
 
     def _judge(self, url: str, error: Exception) -> _Failure:
         """What a failed try means; raises where another try would not help."""

@@ -19,6 +19,7 @@ from onereason.endpoint import (
     EndpointError,
     EndpointMalformed,
     EndpointRefused,
+    EndpointReplyTooLong,
     EndpointTimeout,
     EndpointUnreachable,
     parse_retry_after,
@@ -130,6 +131,22 @@ def test_a_redirect_is_said_and_not_followed(ask):
         with pytest.raises(EndpointRefused, match=r"status 308: https://elsewhere/v1\); give the URL it points to"):
             ask(endpoint_of(server.url), {})
         assert len(server.payloads) == 1
+
+
+def test_of_a_reply_that_is_too_long_no_more_is_read(ask):
+    with ChatServer(lambda payload: OK) as server:
+        assert ask(endpoint_of(server.url, max_reply_bytes=9), {}) == {"ok": 1}  # {"ok": 1} has 9 bytes
+        with pytest.raises(
+            EndpointReplyTooLong, match=r"sent a reply of more than 8 bytes, beginning with b'{\"ok\": 1"
+        ):
+            ask(endpoint_of(server.url, max_reply_bytes=8), {})
+        assert len(server.payloads) == 2
+    with ChatServer(lambda payload: Reply(500, b"x" * (1 << 20))) as server:
+        with pytest.raises(EndpointReplyTooLong):
+            ask(endpoint_of(server.url, max_reply_bytes=1000), {})
+        assert len(server.payloads) == 1
+    with pytest.raises(ConfigError, match="max_reply_bytes must be at least 1, got 0"):
+        endpoint_of("http://h/v1", max_reply_bytes=0)
 
 
 def test_nobody_there(ask):

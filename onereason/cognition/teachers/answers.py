@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onereason.cognition.teachers.base import EMPTY, REFUSED, TRUNCATED, Draft
+from onereason.cognition.teachers.base import EMPTY, MAX_TEXT_CHARS, REFUSED, REPLY_TOO_LONG, TRUNCATED, Draft
 from onereason.data.chat import parse_answer
 from onereason.endpoint import EndpointMalformed, first_choice
 
@@ -51,6 +51,8 @@ def find_problem(text: str, truncated: bool = False) -> str | None:
         return TRUNCATED
     if not text:
         return EMPTY
+    if len(text) > MAX_TEXT_CHARS:
+        return REPLY_TOO_LONG
     return REFUSED if is_refusal(text) else None
 
 

@@ -21,7 +21,13 @@ MALFORMED = "teacher_malformed"
 TOO_LONG = "teacher_prompt_too_long"
 """The prompt and an answer do not fit the model's positions."""
 
-PROBLEMS = (UNREACHABLE, TIMEOUT, REFUSED, TRUNCATED, EMPTY, MALFORMED, TOO_LONG)
+REPLY_TOO_LONG = "teacher_reply_too_long"
+"""The answer is longer than any text of a corpus; no check looks into it."""
+
+PROBLEMS = (UNREACHABLE, TIMEOUT, REFUSED, TRUNCATED, EMPTY, MALFORMED, TOO_LONG, REPLY_TOO_LONG)
+
+MAX_TEXT_CHARS = 1 << 16
+"""Of an answer, its think block apart; checks read a text some ten times, at about 1 ms a thousand characters."""
 
 
 class Assignment(Protocol):

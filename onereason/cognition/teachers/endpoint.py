@@ -12,13 +12,22 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from onereason.cognition.teachers.answers import ChatAnswer, estimate_tokens, read_chat_answer
-from onereason.cognition.teachers.base import MALFORMED, REFUSED, TIMEOUT, TRUNCATED, UNREACHABLE, Assignment, Draft
+from onereason.cognition.teachers.base import (
+    MALFORMED,
+    REFUSED,
+    REPLY_TOO_LONG,
+    TIMEOUT,
+    TRUNCATED,
+    UNREACHABLE,
+    Assignment,
+    Draft,
+)
 from onereason.cognition.teachers.cache import AnswerCache, answer_key
 from onereason.cognition.teachers.progress import show_progress
 from onereason.cognition.teachers.rates import RateLimit
@@ -27,6 +36,7 @@ from onereason.endpoint import (
     EndpointError,
     EndpointMalformed,
     EndpointRefused,
+    EndpointReplyTooLong,
     EndpointTimeout,
     EndpointUnreachable,
 )
@@ -38,6 +48,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATH = "chat/completions"
+MAX_REPLY_BYTES, BYTES_A_TOKEN = 1 << 20, 64
+"""A reply may have the first, or the second for each token that was asked for, where that is more; a Chinese character
+takes six bytes of escaped JSON."""
 FATAL_STATUSES = frozenset({*range(300, 400), 401, 402, 403, 404, 405})
 """Key, account, model or URL are wrong: every further request would get the same."""
 KEPT_PROBLEMS = frozenset({REFUSED, TRUNCATED})
@@ -118,7 +131,8 @@ class EndpointTeacher:
         for name, limit in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
             if limit is not None and not 0 < limit < float("inf"):
                 raise ConfigError(f"the teacher's {name} must be above 0, got {limit}.")
-        self.endpoint = endpoint
+        most = max(MAX_REPLY_BYTES, BYTES_A_TOKEN * int(max_tokens))
+        self.endpoint = replace(endpoint, max_reply_bytes=min(endpoint.max_reply_bytes, most))
         self.name = f"endpoint:{endpoint.model}"
         self.cache_dir = cache_dir
         self.concurrency = concurrency
@@ -245,6 +259,8 @@ class EndpointTeacher:
             return self._fail(UNREACHABLE, str(error))
         except EndpointMalformed as error:
             return self._fail(MALFORMED, str(error))
+        except EndpointReplyTooLong as error:
+            return self._fail(REPLY_TOO_LONG, str(error))
         spent, draft = self.spent, answer.to_draft()
         spent.answers += 1
         spent.prompt_tokens += answer.prompt_tokens

@@ -190,6 +190,7 @@ BAD = {
     "teacher_malformed": (lambda: Reply(200, b'{"choices": [{'), 1, False),
     "teacher_empty": (lambda: says(" \n"), 1, False),
     "teacher_truncated": (lambda: says("and so on and", "length"), 1, True),
+    "teacher_reply_too_long": (lambda: says("tea " * (1 << 14) + "!"), 1, False),
     "teacher_refused": (lambda: says("I'm sorry, but I can't help with that."), 1, True),
 }
 """Problem -> the reply, the requests it takes with two tries, whether it is kept at temperature 0."""
@@ -209,13 +210,22 @@ def test_what_is_not_usable_is_named_and_the_rest_goes_on(tmp_path, problem):
         summary = teacher.summary()
         assert summary["problems"] == {problem: 2} and summary["requests"] == 3 + 2 * tries
         assert list(summary["examples"]) == [problem] and summary["examples"][problem]
-        answered = problem in ("teacher_empty", "teacher_truncated", "teacher_refused")
+        answered = problem in ("teacher_empty", "teacher_truncated", "teacher_reply_too_long", "teacher_refused")
         assert summary["prompt_tokens"] == 7 * (5 if answered else 3)  # what was answered is paid for
         assert drafts[1].completion_tokens == (5 if answered else 0)
 
         before = len(server.payloads)
         again = teacher_of(server.url, tmp_path, timeout_seconds=timeout).write(questions(5))
         assert again == drafts and len(server.payloads) - before == (0 if kept else 2 * tries)
+
+
+def test_of_a_reply_of_megabytes_one_is_read_and_nothing_checked(tmp_path):
+    with ChatServer(lambda p: Reply(200, b"{" + b" " * (1 << 25)) if "1" in str(p) else echo(p)) as server:
+        teacher = teacher_of(server.url, tmp_path)
+        assert problems(teacher.write(questions(3))) == [None, "teacher_reply_too_long", None]
+        assert "a reply of more than 1048576 bytes, beginning with b'{  " in str(teacher.summary()["examples"])
+        # where more is asked for, more may come
+        assert teacher_of(server.url, tmp_path, max_tokens=1 << 16).endpoint.max_reply_bytes == 1 << 22
 
 
 def test_what_is_refused_when_sampled_is_asked_again(tmp_path):
