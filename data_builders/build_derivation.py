@@ -272,6 +272,11 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(args, name)}.")
     if not 2 <= args.num_choices <= len(LETTERS):
         raise ConfigError(f"--num-choices must lie between 2 and {len(LETTERS)}, got {args.num_choices}.")
+    if args.judge != "rules" or args.judge_thresholds:
+        raise ConfigError(
+            "--judge and --judge-thresholds score the three stages of a recommendation's trace, which a bridge does "
+            "not have; leave them out."
+        )
     if args.window < 1 or args.partners < 1:
         raise ConfigError(f"--window ({args.window}) and --partners ({args.partners}) must be at least 1.")
     prompt_settings(args.language, PROMPT_SETS)

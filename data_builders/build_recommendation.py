@@ -110,6 +110,10 @@ class RecommendationSource:
             self._plan_user(user, self.inputs.part.histories[user].tolist(), plan)
         return write_drafts(plan, self.teacher, self._assign, self._accept)
 
+    def take_counts(self) -> dict[str, int]:
+        """Verdicts, where a teacher judges: `judged_by_teacher`, `judged_by_rules`."""
+        return {f"judged_by_{who}": number for who, number in self.gate.take_judged().items()}
+
     def _plan_user(self, user: int, history: list[int], plan: list[Row | Reject | Target]) -> None:
         """A user's rows. A trace may speak of what is shown only, so its walk reads nothing else."""
         first = max(self.min_history, len(history) - self.targets)

@@ -31,7 +31,8 @@ class Tally:
     """Counts of a corpus, or of a part of it; the parts are merged in the order of their rows.
 
     Attributes:
-        counts: `rows`, and the rows of each mode, task, domain and teacher, as `mode_think`, `task_persona`, ...
+        counts: `rows`, and the rows of each mode, task, domain and teacher, as `mode_think`, `task_persona`, ...; where
+            a teacher judges, the verdicts too, `judged_by_teacher` and `judged_by_rules`.
         rejected: reason -> how many.
         rejected_examples: reason -> the first few, as `{"id": ..., "detail": ...}`.
         first_rows: the first row of each task.
@@ -81,7 +82,7 @@ class Tally:
 
     def to_manifest(self) -> dict[str, Any]:
         """`counts`, `rejected` and `rejected_examples`, in an order of their own."""
-        groups = ("rows", *COUNTED)
+        groups = ("rows", *COUNTED, "judged")
         names = sorted(self.counts, key=lambda name: (groups.index(name.partition("_")[0]), name))
         reasons = sorted(self.rejected, key=lambda reason: (-self.rejected[reason], reason))
         manifest: dict[str, Any] = {
@@ -120,6 +121,17 @@ def describe_counts(tally: Tally) -> str:
     """e.g. `1200 rows, rejected {'empty_caption': 3}`."""
     rejected = tally.to_manifest()["rejected"]
     return f"{tally.counts['rows']} rows" + (f", rejected {rejected}" if rejected else "")
+
+
+def describe_judging(tally: Tally) -> str:
+    """How many traces rules judged because the judge's verdicts cannot be read, '' where there is none."""
+    by_rules, by_teacher = tally.counts["judged_by_rules"], tally.counts["judged_by_teacher"]
+    if not by_rules:
+        return ""
+    return (
+        f"rules judged {by_rules} of {by_rules + by_teacher} traces, because the judge's verdicts cannot be read "
+        "(judged_by_rules in manifest.json); --judge-fallback quarantine leaves such traces out"
+    )
 
 
 def no_row_left(out: Path, rejected: Mapping[str, int]) -> DataError:

@@ -23,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from data_builders.cards import corpus_config, describe_counts
+from data_builders.cards import corpus_config, describe_counts, describe_judging
 from data_builders.common import add_engine_arguments, check_engine_arguments
 from data_builders.shards import Reject, RowSource, Shard, shards_of
 from data_builders.working_folder import SOURCE_FILE, WorkingFolder, open_working_folder
@@ -78,6 +78,8 @@ def build_corpus(
             tally = folder.finish(manifest, title, description, args.overwrite)
     seconds = time.monotonic() - begun
     print(f"wrote {args.out}: {describe_counts(tally)} in {seconds:.1f} s")
+    if warning := describe_judging(tally):
+        print(f"warning: {args.out}: {warning}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -159,7 +161,8 @@ def build_shard(source: RowSource, path: Path, shard: Shard) -> int:
     gc.disable()
     try:
         rows, rejects = source.build(shard.start, shard.stop)
-        shard.write(path, rows, rejects)
+        take_counts = getattr(source, "take_counts", dict)
+        shard.write(path, rows, rejects, take_counts())
         return len(rows)
     finally:
         if collecting:

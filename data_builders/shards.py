@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,9 @@ class RowSource(Protocol):
 
     What a unit gives depends on the unit alone: random choices are drawn from a stream seeded by `(seed, unit)`, so
     that the rows do not depend on how the units are cut into shards.
+
+    A source may also have a method `take_counts() -> dict[str, int]`: further counts of what was built since it was
+    called last, for the manifest.
     """
 
     @property
@@ -55,8 +58,10 @@ class Shard:
     def file(self, folder: Path, kind: str, suffix: str = "jsonl") -> Path:
         return folder / f"{kind}-{self.number:05d}.{suffix}"
 
-    def write(self, folder: Path, rows: Sequence[Row], rejects: Sequence[Reject]) -> None:
-        """Writes the shard's files, each whole or not at all, the summary last."""
+    def write(
+        self, folder: Path, rows: Sequence[Row], rejects: Sequence[Reject], counts: Mapping[str, int] | None = None
+    ) -> None:
+        """Writes the shard's files, each whole or not at all, the summary last; `counts` go into its tally."""
         sizes = {}
         for path, chunks in (
             (self.file(folder, "rows"), map(to_json_line, rows)),
@@ -71,6 +76,7 @@ class Shard:
                 sizes[path.name] = temporary.stat().st_size
         tally = Tally()
         tally.add(rows)
+        tally.counts.update(counts or {})
         tally.reject([(reject.id, reject.reason, reject.detail) for reject in rejects])
         with atomic_file(self.file(folder, "shard", "json")) as temporary:
             temporary.write_bytes(to_json_line({"sizes": sizes, "tally": tally.to_json()}))

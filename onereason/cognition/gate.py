@@ -100,6 +100,11 @@ class TraceGate:
         """Reads the catalogue's texts now and not with the first trace."""
         self._leaks.read_catalog()
 
+    def take_judged(self) -> dict[str, int]:
+        """Whose verdicts decided since this was called last, `{"teacher": ..., "rules": ...}`; empty without a judge
+        behind a teacher."""
+        return {} if self.judge is None else dict(self.judge.take_judged())
+
     def find_leak(self, text: str, target: int, shown: Sequence[int] = ()) -> Problem | None:
         """`leak_KIND` where a text gives an item away (see `checks.leakage.KINDS`)."""
         found = self._leaks.find(text, target, shown)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from onereason.cognition.checks.problem import Problem
-from onereason.cognition.judge.endpoint import TeacherJudge, parse_scores
+from onereason.cognition.judge.endpoint import FIRST_VERDICTS, TeacherJudge, parse_scores
 from onereason.cognition.judge.traces import SCORES
 from onereason.cognition.teachers.base import Draft
 from onereason.cognition.teachers.template import TemplateTeacher
@@ -103,3 +103,51 @@ def test_the_template_teacher_gives_the_rules_verdict(language):
 def test_an_unknown_fallback_is_refused():
     with pytest.raises(ConfigError, match="fallback 'x' is not known; use rules or quarantine"):
         TeacherJudge(TemplateTeacher(), JUDGE, fallback="x")
+
+
+class Judging:
+    """A teacher whose verdicts are readable where their number is in a set."""
+
+    name = "endpoint:judge"
+
+    def __init__(self, readable: set[int]):
+        self.readable, self.asked = readable, []
+
+    def write(self, assignments):
+        begun = sum(self.asked)
+        self.asked.append(len(assignments))
+        numbers = range(begun, begun + len(assignments))
+        return [said(GOOD) if number in self.readable else said("It is\nfine.") for number in numbers]
+
+
+@pytest.mark.parametrize("fallback", ["rules", "quarantine"])
+def test_a_judge_whose_first_verdicts_cannot_be_read_ends_the_build_before_it_is_asked_more(fallback):
+    teacher = Judging({20})
+    judge = TeacherJudge(teacher, JUDGE, fallback=fallback)
+    with pytest.raises(ConfigError) as caught:
+        judge.judge_all([(f"r{n}", TRACE, CONTEXT) for n in range(50)])
+    assert str(caught.value).startswith(
+        "none of the first 20 verdicts of the judge endpoint:judge can be read (20 judge_malformed, last: "
+        "'It is fine.'). A verdict is a JSON object of the scores safety, consistency, "
+    )
+    assert teacher.asked == [FIRST_VERDICTS] == [20]
+    # few traces a shard are counted together
+    judge = TeacherJudge(Judging(set()), JUDGE, fallback=fallback)
+    for _ in range(19):
+        judge.judge_all([("r", TRACE, CONTEXT)])
+    with pytest.raises(ConfigError, match="none of the first 20 verdicts"):
+        judge.judge_all([("r", TRACE, CONTEXT)])
+
+
+def test_whose_verdict_it_was_is_counted():
+    judge = TeacherJudge(Judging({19, 30, 31}), JUDGE)
+    verdicts = judge.judge_all([(f"r{n}", TRACE, CONTEXT) for n in range(50)])
+    by = [verdict.judge for verdict in verdicts]
+    assert [n for n, who in enumerate(by) if who == "endpoint:judge"] == [19, 30, 31] and by.count("rules") == 47
+    assert judge.take_judged() == {"teacher": 3, "rules": 47} and judge.take_judged() == {}
+    # after one that could be read, any number may not be
+    judge.judge_all([(f"s{n}", TRACE, CONTEXT) for n in range(50)])
+    assert judge.take_judged() == {"rules": 50} and judge.counts == {"judged": 3, "judge_malformed": 97}
+    judge = TeacherJudge(Judging({0}), JUDGE, fallback="quarantine")
+    judge.judge_all([(f"r{n}", TRACE, CONTEXT) for n in range(5)])
+    assert judge.take_judged() == {"teacher": 1}

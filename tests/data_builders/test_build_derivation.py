@@ -318,6 +318,7 @@ def test_chinese_rows(shop_arguments, tmp_path):
             ["--search-actions", "serch,buy"],
             "--search-actions 'serch,buy': no event has such an action; events of the training part have click, like.",
         ),
+        (["--judge", "teacher"], "which a bridge does not have; leave them out."),
         (["--search-actions", " ,"], "--search-actions ' ,': no event has such an action"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -321,3 +322,53 @@ def test_a_teacher_that_is_down_stops_the_build(simulated_arguments, tmp_path, c
         assert len(server.payloads) < 60
     assert "4 requests in a row brought nothing usable" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+GOOD = dict.fromkeys(("safety", "consistency", "logic", "factuality", "informativeness"), 1)
+
+
+class JudgingTeacher:
+    """Writes the template's traces, and judges; every `rate`-th trace gets a verdict that can be read."""
+
+    def __init__(self, traces: dict[str, str], rate: int):
+        self.traces, self.rate = traces, rate
+
+    def __call__(self, payload) -> Reply:
+        prompt = payload["messages"][-1]["content"]
+        if prompt.startswith("What was asked"):
+            return says(json.dumps(GOOD) if sum(map(ord, prompt)) % self.rate == 0 else "It is fine.")
+        history = prompt.partition("\n\nChosen next")[0]
+        return says(self.traces.get("".join(PATTERN.findall(history)), "They will like it."))
+
+
+@pytest.mark.parametrize("more", [[], ["--shard-size", "100", "--workers", "2"]])
+def test_verdicts_that_cannot_be_read_are_counted_and_told(
+    simulated_arguments, template_traces, tmp_path, capsys, more
+):
+    arguments = [*simulated_arguments, "--out", str(tmp_path / "out"), "--modes", "think", "--judge", "teacher", *more]
+    with ChatServer(JudgingTeacher(template_traces, 2)) as server:
+        assert main([*arguments, *endpoint_arguments(server)]) == 0
+        judged = [p["messages"][-1]["content"] for p in server.payloads if "What was asked" in str(p)]
+    readable = sum(sum(map(ord, prompt)) % 2 == 0 for prompt in judged)
+    assert min(readable, len(judged) - readable) > 50
+    counts = read_json(tmp_path / "out/manifest.json")["counts"]
+    assert (counts["judged_by_teacher"], counts["judged_by_rules"]) == (readable, len(judged) - readable)
+    assert f"| judged_by_rules | {len(judged) - readable} |" in (tmp_path / "out/CARD.md").read_text()
+    error = capsys.readouterr().err
+    assert f"rules judged {len(judged) - readable} of {len(judged)} traces, because the judge's verdicts" in error
+    assert error.startswith("warning: ") and error.count("\n") == 1
+
+
+def test_a_judge_that_never_answers_readably_gives_no_judged_data(
+    simulated_arguments, template_traces, tmp_path, capsys
+):
+    with ChatServer(JudgingTeacher(template_traces, 10**9)) as server:
+        arguments = [*simulated_arguments, "--out", str(tmp_path / "out"), "--judge", "teacher"]
+        assert main([*arguments, *endpoint_arguments(server)]) == 2
+        assert sum("What was asked" in str(p) for p in server.payloads) == 20
+    assert "none of the first 20 verdicts of the judge endpoint:m can be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_judge_behind_a_teacher_nothing_is_said_of_verdicts(all_targets):
+    assert not any("judged" in name for name in read_json(all_targets / "manifest.json")["counts"])

@@ -1,6 +1,7 @@
 """Traces judged by a language model behind a teacher; what rules know for certain still counts.
 
 A verdict is read strictly. One that cannot be read is counted, and its trace falls back on the rules or is quarantined.
+A judge none of whose first verdicts can be read is no judge, and ends the build.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 from onereason.cognition.checks.problem import Problem
 from onereason.cognition.judge.traces import SCORES, TraceContext, TraceJudge, Verdict
@@ -27,6 +28,9 @@ CERTAIN = ("safety", "factuality")
 _CERTAIN_REASONS = ("sensitive_", "personal_", "claim_")
 
 FALLBACKS = ("rules", "quarantine")
+
+FIRST_VERDICTS = 20
+"""So many are asked for before any others; where no verdict of a process was readable by then, it stops."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class TeacherJudge:
         language: of the wording.
         fallback: what becomes of a trace without a verdict: `rules` judge it, or `quarantine` gives no verdict.
         counts: `judged`, `judge_malformed`, and the teacher's own problems, by reason.
+        judged_by: verdicts since `take_judged` was called last, by whose they are: `teacher`, `rules`.
     """
 
     teacher: Teacher
@@ -83,15 +88,30 @@ class TeacherJudge:
     language: str = "en"
     fallback: Literal["rules", "quarantine"] = "rules"
     counts: Counter[str] = field(default_factory=Counter)
+    judged_by: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         if self.fallback not in FALLBACKS:
             raise ConfigError(f"fallback {self.fallback!r} is not known; use {' or '.join(FALLBACKS)}.")
 
     def judge_all(self, cases: Sequence[tuple[str, str, TraceContext]]) -> list[Verdict | Problem]:
-        """A verdict for each `(id, trace, context)`, or why it is quarantined."""
+        """A verdict for each `(id, trace, context)`, or why it is quarantined.
+
+        Raises:
+            ConfigError: the teacher's first verdicts are all unreadable.
+        """
         prompts = load_prompt_set("judge", self.language)
         assignments = [JudgeAssignment(id, trace, context, self.judge, prompts) for id, trace, context in cases]
+        # always in two steps, so that what a teacher is asked at once does not depend on what it said before
+        first, rest = assignments[:FIRST_VERDICTS], assignments[FIRST_VERDICTS:]
+        return self._judge_some(first) + (self._judge_some(rest) if rest else [])
+
+    def take_judged(self) -> Counter[str]:
+        """`judged_by`, which is counted anew from here on."""
+        taken, self.judged_by = self.judged_by, Counter()
+        return taken
+
+    def _judge_some(self, assignments: Sequence[JudgeAssignment]) -> list[Verdict | Problem]:
         drafts = self.teacher.write(assignments)
         found: list[Verdict | Problem] = []
         for assignment, draft in zip(assignments, drafts, strict=True):
@@ -99,11 +119,27 @@ class TeacherJudge:
             scores = None if draft.text is None else parse_scores(draft.text)
             if scores is not None:
                 self.counts["judged"] += 1
+                self.judged_by["teacher"] += 1
                 capped = {n: min(scores[n], rules.scores[n]) if n in CERTAIN else scores[n] for n in SCORES}
                 kept = tuple(p for p in rules.problems if p.reason.startswith(_CERTAIN_REASONS))
                 found.append(Verdict(capped, kept, self.teacher.name))
                 continue
             reason = MALFORMED if draft.text is not None else draft.problem or MALFORMED
             self.counts[reason] += 1
-            found.append(rules if self.fallback == "rules" else Problem(reason, (draft.text or "")[:80]))
+            if not self.counts["judged"] and self.counts.total() >= FIRST_VERDICTS:
+                self._give_up(draft.text)
+            if self.fallback == "rules":
+                self.judged_by["rules"] += 1
+                found.append(rules)
+            else:
+                found.append(Problem(reason, (draft.text or "")[:80]))
         return found
+
+    def _give_up(self, text: str | None) -> NoReturn:
+        counted = ", ".join(f"{count} {reason}" for reason, count in self.counts.most_common())
+        said = f", last: {' '.join(text.split())[:80]!r}" if text else ""
+        raise ConfigError(
+            f"none of the first {self.counts.total()} verdicts of the judge {self.teacher.name} can be read ({counted}"
+            f"{said}). A verdict is a JSON object of the scores {', '.join(SCORES)}, each from 0 to 1; take a model "
+            "that keeps to it, or --judge rules."
+        )
