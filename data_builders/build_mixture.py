@@ -8,7 +8,8 @@ A corpus is given as NAME=FOLDER:SHARE. Shares are of rows, or of tokens with `-
 that say the same are kept once, in the order of the corpora. Where too many rows think, some are left out; with
 `--convert` they lose their trace instead, unless another row says what is left. Users are held out by a hash of their
 name, so that every corpus and every later mixture holds out the same ones; their rows go to `held_out.jsonl`. Lines
-that hold no row go to `rejected.jsonl`. The same inputs give the same bytes.
+that hold no row go to `rejected.jsonl`. Corpora of different itemic formats are refused. The same inputs give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from data_builders.cards import CARD_FILE, REJECTED_FILE, ROWS_FILE, Row, Tally, render_card
 from data_builders.common import build_parser, run_builder, track
+from data_builders.formats import FORMAT_KEY, check_formats
 from data_builders.mixture_scan import Part, Scan, TokenCounter, count_rows, read_rows, scan_corpora
 from data_builders.shards import Reject
 from onereason.data.selection import balance_think, draw_shares, find_convertible, keep_first
@@ -186,6 +188,7 @@ def build(args: argparse.Namespace) -> None:
     parts = [parse_part(text) for text in args.corpus]
     ratios, default = parse_think(args.think or [])
     check_arguments(args, parts)
+    format = check_formats(parts)
     measure = TokenCounter(args.tokenizer) if args.tokenizer else count_rows
     tally, modes = Tally(), Counter[str]()
     with atomic_dir(args.out, args.overwrite) as folder:
@@ -215,6 +218,8 @@ def build(args: argparse.Namespace) -> None:
             config=_settings(args, parts, ratios, default),
             seed=args.seed,
         )
+        if format is not None:
+            manifest[FORMAT_KEY] = format.to_dict()
         manifest |= tally.to_manifest()
         manifest["rejected_examples"] = {reason: e for reason, e in tally.rejected_examples.items() if e}
         manifest["counts"] |= dict(sorted(modes.items())) | _further_counts(args, parts, scan, selection)

@@ -25,6 +25,7 @@ from typing import Any
 
 from data_builders.cards import corpus_config, describe_counts, describe_judging
 from data_builders.common import add_engine_arguments, check_engine_arguments
+from data_builders.formats import FORMAT_KEY, read_catalog_format
 from data_builders.shards import Reject, RowSource, Shard, shards_of
 from data_builders.working_folder import SOURCE_FILE, WorkingFolder, open_working_folder
 from onereason.errors import ConfigError, OnereasonError
@@ -46,7 +47,8 @@ def build_corpus(
     """Builds a corpus folder.
 
     Args:
-        args: with `out`, `overwrite`, `seed`, the engine's arguments and the options.
+        args: with `out`, `overwrite`, `seed`, the engine's arguments and the options; where there is a `catalog`, its
+            format is recorded.
         source: makes the rows. With several workers it is pickled once. An attribute `parallel = False` says that it
             cannot leave this process.
         title, description: of the data card.
@@ -68,6 +70,8 @@ def build_corpus(
         )
     require_output_dir(args.out, args.overwrite, inputs)
     manifest = build_manifest("corpus", inputs=inputs, config=corpus_config(args, options, extra), seed=args.seed)
+    if getattr(args, "catalog", None) is not None:
+        manifest[FORMAT_KEY] = read_catalog_format(args.catalog)
     shards = shards_of(source.num_units, args.shard_size)
     begun = time.monotonic()
     with open_working_folder(args.out, source, manifest, shards) as folder:

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from data_builders import build_persona
 from data_builders.build_mixture import main, parse_part, parse_think
 from data_builders.mixture_scan import Part, Scan, count_rows, drop_trace, is_held_out, scan_corpora
 from onereason.data.chat import check_row, encode_rows
 from onereason.errors import ConfigError
 from onereason.io import read_json, read_jsonl, write_jsonl
+from onereason.itemic.catalog import Catalog
+from onereason.itemic.format import ItemicFormat, load_format
+from tests.cognition_worlds import shop, write_world
 
 TRACE = "<think>\nso\n</think>\n\n"
 
@@ -469,3 +473,67 @@ def test_a_mixture_that_is_killed_leaves_nothing_in_its_place(corpora, start_pro
     assert not (corpora.root / "out").exists()
     assert main(arguments) == 0
     assert len(read_jsonl(corpora.root / "out/rows.jsonl")) == 30_000
+
+
+# -- itemic formats -------------------------------------------------------------------------------------------------
+
+
+def itemic(corpora: Corpora, name: str, said: str, recorded: str = "", **shape: int) -> None:
+    """A corpus that speaks of an item, and records a format or none."""
+    corpora.write(name, [row(f"{name}{n}", f"{name} {n} {said}") for n in range(4)])
+    if recorded:
+        manifest = {"kind": "corpus", "itemic_format": load_format(recorded, **shape).to_dict()}
+        (corpora.root / name / "manifest.json").write_text(json.dumps(manifest))
+
+
+def refusal(corpora: Corpora, capsys, *names: str) -> str:
+    assert main(corpora.arguments(dict.fromkeys(names, 1.0))) == 2
+    assert not (corpora.root / "out").exists()
+    return capsys.readouterr().err
+
+
+def test_corpora_of_different_formats_are_refused_by_their_manifests(corpora, capsys):
+    itemic(corpora, "a", "<|video_begin|><s_a_1><s_b_2>", "onereason", levels=2, codes=64)
+    itemic(corpora, "b", "<|video_begin|><s_a_1><s_b_2>", "onereason", levels=2, codes=32)
+    assert (
+        "corpora 'a' and 'b' write items in different itemic formats: 'a' in 'onereason' (<s_a_N><s_b_N>, "
+        "codes a level [64, 64], domains video, prod, living, ad), 'b' in 'onereason' (<s_a_N><s_b_N>, codes a level [32, 32], "
+    ) in refusal(corpora, capsys, "a", "b")
+    itemic(corpora, "c", "<|sid_begin|><s_a_1><s_b_2><|sid_end|>", "openonerec", levels=2, codes=64)
+    assert "corpora 'a' and 'c' write" in refusal(corpora, capsys, "a", "c")
+
+
+def test_rows_without_a_manifest_are_told_by_their_spelling(corpora, capsys):
+    itemic(corpora, "a", "<|video_begin|><s_a_1><s_b_2>", "onereason", levels=2, codes=64)
+    itemic(corpora, "three", "<|video_begin|><s_a_1><s_b_2><s_c_0>")
+    itemic(corpora, "bare", "<a_1><b_2>")
+    itemic(corpora, "other", "<|sid_begin|><s_a_1><s_b_2>")
+    for name, spelled in (
+        ("three", "an unrecorded one (<s_a_N><s_b_N><s_c_N> with <|video_begin|>)"),
+        ("bare", "an unrecorded one (<a_N><b_N>)"),
+        ("other", "an unrecorded one (<s_a_N><s_b_N> with <|sid_begin|>)"),
+    ):
+        for names in (("a", name), (name, "a")):
+            assert f"{name!r} in {spelled}; build them with one catalog" in refusal(corpora, capsys, *names)
+    assert "corpora 'three' and 'bare' write" in refusal(corpora, capsys, "three", "bare")
+
+
+def test_corpora_of_one_format_and_those_without_items_are_mixed(corpora):
+    itemic(corpora, "a", "<|video_begin|><s_a_1><s_b_2>", "onereason", levels=2, codes=64)
+    itemic(corpora, "b", "<|ad_begin|><s_a_9><s_b_2>", "onereason", levels=2, codes=64)
+    itemic(corpora, "foreign", "<|ad_begin|><s_a_9><s_b_3>")
+    itemic(corpora, "general", "1 < 2")
+    assert len(corpora.mix(dict.fromkeys(("a", "general", "foreign", "b"), 1.0))) == 16
+    format = load_format("onereason", 2, 64)
+    assert ItemicFormat.from_dict(corpora.manifest()["itemic_format"]) == format
+    # a mixture is a corpus of that format
+    itemic(corpora, "c", "<a_1><b_2>", "minionerec", levels=2, codes=64)
+    assert main(corpora.arguments({"out": 1.0, "c": 1.0}, out="again")) == 2
+    assert len(corpora.mix({"general": 1.0}, out="none")) == 4 and "itemic_format" not in corpora.manifest("none")
+
+
+def test_builders_record_the_format_of_the_catalog(tmp_path):
+    arguments = write_world(tmp_path, shop().facts, shop().histories).arguments
+    assert build_persona.main([*arguments, "--out", str(tmp_path / "persona")]) == 0
+    recorded = read_json(tmp_path / "persona/manifest.json")["itemic_format"]
+    assert ItemicFormat.from_dict(recorded) == Catalog.load(tmp_path / "catalog").format
