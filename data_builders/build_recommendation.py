@@ -25,6 +25,7 @@ from data_builders.drafting import write_drafts
 from data_builders.engine import build_corpus
 from data_builders.shards import Reject
 from data_builders.think_rows import RecommendationRows
+from onereason.cognition.checks.prefix import check_evidence
 from onereason.cognition.evidence import CONCLUSIONS, Evidence, gather_evidence
 from onereason.cognition.gate import GATE_OPTIONS, TraceCase, TraceGate, add_gate_arguments, gate_from_arguments
 from onereason.cognition.teachers import Teacher
@@ -41,7 +42,8 @@ trace has three stages: what the user is like, which interests may come next wit
 of them fits now and how the user gets there. The loss falls on the trace and the answer.
 
 The target was known to the teacher, and chose among the interests that the history brings up itself. Traces that name
-it, its title or anything only it has were rejected, as were those that cite items outside the shown history.
+it, its title or anything only it has were rejected, as were those that cite items outside the shown history, or that
+rest on anything at or behind the target (`evidence_after_target`).
 
 Only the training part of the split is read. Validation and test items appear in no row, and the persona of a row is
 made of the items before its target.
@@ -131,6 +133,8 @@ class RecommendationSource:
                 )
                 if isinstance(evidence, str):
                     plan.append(Reject(row_id, evidence, self.inputs.facts.captions[item]))
+                elif late := check_evidence(evidence, max(0, place - self.max_history), place):
+                    plan.append(Reject(row_id, late.reason, late.detail))
                 else:
                     plan.append(Target(row_id, user_id, walk.items[:], item, evidence))
             if "no_think" in self.modes:

@@ -497,7 +497,8 @@ def test_corpora_of_different_formats_are_refused_by_their_manifests(corpora, ca
     itemic(corpora, "b", "<|video_begin|><s_a_1><s_b_2>", "onereason", levels=2, codes=32)
     assert (
         "corpora 'a' and 'b' write items in different itemic formats: 'a' in 'onereason' (<s_a_N><s_b_N>, "
-        "codes a level [64, 64], domains video, prod, living, ad), 'b' in 'onereason' (<s_a_N><s_b_N>, codes a level [32, 32], "
+        "codes a level [64, 64], domains video, prod, living, ad), 'b' in 'onereason' (<s_a_N><s_b_N>, "
+        "codes a level [32, 32], "
     ) in refusal(corpora, capsys, "a", "b")
     itemic(corpora, "c", "<|sid_begin|><s_a_1><s_b_2><|sid_end|>", "openonerec", levels=2, codes=64)
     assert "corpora 'a' and 'c' write" in refusal(corpora, capsys, "a", "c")

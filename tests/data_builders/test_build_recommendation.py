@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from data_builders import build_recommendation
 from data_builders.build_recommendation import main
+from onereason.cognition.evidence import gather_evidence
 from onereason.cognition.trace import load_headings
 from onereason.data.chat import check_row, parse_answer
 from onereason.io import read_json, read_jsonl
@@ -220,6 +223,29 @@ def test_mistakes_are_told_in_one_line(shop_arguments, tmp_path, capsys, more, s
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fault", ["read", "cited"])
+def test_evidence_from_behind_the_prefix_gives_no_row(shop_arguments, tmp_path, monkeypatch, fault):
+    def gather_late(knowledge, walk, target, *more):
+        found = gather_evidence(knowledge, walk, target, *more)
+        if isinstance(found, str):
+            return found
+        if fault == "read":
+            return replace(found, num_items=found.num_items + 1)
+        return replace(found, candidates=[found.candidates[0]._replace(cited=[0, found.num_items])])
+
+    arguments = [*shop_arguments, "--max-history", "5", "--targets", "3"]
+    assert main([*arguments, "--out", str(tmp_path / "well")]) == 0
+    well = read_json(tmp_path / "well/manifest.json")
+    assert well["counts"]["mode_think"] > 20 and "evidence_after_target" not in well["rejected"]
+    monkeypatch.setattr(build_recommendation, "gather_evidence", gather_late)
+    assert main([*arguments, "--out", str(tmp_path / "late")]) == 0
+    late = read_json(tmp_path / "late/manifest.json")
+    assert "mode_think" not in late["counts"] and late["counts"]["mode_no_think"] == well["counts"]["mode_no_think"]
+    rejected = Counter(r["reason"] for r in read_jsonl(tmp_path / "well/rejected.jsonl"))
+    traces = well["counts"]["mode_think"] + sum(n for r, n in rejected.items() if r.startswith(("leak_", "judge_")))
+    assert late["rejected"]["evidence_after_target"] == traces
 
 
 # -- a language model as teacher ------------------------------------------------------------------------------------

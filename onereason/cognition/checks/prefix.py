@@ -1,34 +1,37 @@
-"""Does a text about a user rest on what came before the target, and on nothing after it?
+"""Do persona and interests rest on what came before the target, and on nothing after it?
 
-A position counts interactions from 0; the target's position is where the known part ends.
+A position counts a user's interactions from 0; the target's position is where the known part ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from onereason.cognition.checks.problem import Problem
 
-
-def check_positions(positions: Iterable[int], target: int) -> list[Problem]:
-    """`evidence_after_target` and `evidence_position` (below 0) for positions that persona or interests rest on."""
-    found = []
-    for position in positions:
-        if position < 0:
-            found.append(Problem("evidence_position", str(position)))
-        elif position >= target:
-            found.append(Problem("evidence_after_target", f"position {position}, target at {target}"))
-    return found
+if TYPE_CHECKING:
+    from onereason.cognition.evidence import Evidence
 
 
-def check_cited_before(cited: Iterable[str], timeline: Sequence[str], target: int) -> list[Problem]:
-    """`cited_after_target` for patterns that a user's timeline holds at or after the target, and not before it.
+def check_evidence(evidence: Evidence, begin: int, target: int) -> Problem | None:
+    """`evidence_after_target` or `evidence_position` (before what is shown) of evidence; None where it is in place.
+
+    The persona is counted over all items that were read, so their number is looked at; of the items cited for an
+    interest, which stand oldest first, the two ends are.
 
     Args:
-        cited: patterns that the text cites; those that are not in the timeline at all are another check's business.
-        timeline: the patterns of all interactions, oldest first.
+        begin: position of the first item that is shown; the evidence counts its positions from there.
         target: position of the target.
     """
-    before = set(timeline[:target])
-    later = set(timeline[target:]) - before
-    return [Problem("cited_after_target", pattern) for pattern in dict.fromkeys(cited) if pattern in later]
+    if begin + evidence.num_items > target:
+        return Problem(
+            "evidence_after_target", f"read to position {begin + evidence.num_items - 1}, target at {target}"
+        )
+    for candidate in evidence.candidates:
+        cited = candidate.cited
+        if cited:
+            if begin + cited[-1] >= target:
+                return Problem("evidence_after_target", f"position {begin + cited[-1]}, target at {target}")
+            if cited[0] < 0:
+                return Problem("evidence_position", f"position {begin + cited[0]}, shown from {begin}")
+    return None

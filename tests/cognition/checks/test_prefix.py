@@ -1,24 +1,32 @@
-"""What a text about a user rests on."""
+"""What persona and interests rest on."""
 
 from __future__ import annotations
 
-from onereason.cognition.checks.prefix import check_cited_before, check_positions
+import pytest
+
+from onereason.cognition.checks.prefix import check_evidence
 from onereason.cognition.checks.problem import EXCERPT_LENGTH, Problem, excerpt
+from onereason.cognition.evidence import Candidate, Evidence
 
 
-def test_positions():
-    assert check_positions([0, 3], 4) == []
-    assert check_positions([0, 4, -1], 4) == [
-        Problem("evidence_after_target", "position 4, target at 4"),
-        Problem("evidence_position", "-1"),
-    ]
+def evidence(num_items: int, *cited: list[int]) -> Evidence:
+    candidates = [Candidate(z, "seen", places, 0.5) for z, places in enumerate(cited)]
+    return Evidence([], "", "", candidates, 0, 0, 1, "", "video", num_items)
 
 
-def test_cited_items():
-    timeline = ["a", "b", "a", "c", "b"]
-    assert check_cited_before(["a", "b"], timeline, 2) == []  # both were met before, and are met again
-    assert check_cited_before(["c", "z", "c"], timeline, 2) == [Problem("cited_after_target", "c")]
-    assert check_cited_before(["b"], timeline, 1) == [Problem("cited_after_target", "b")]
+# The items of positions 7 to 10 are shown, the target stands at 11.
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (evidence(4, [0, 3], [], [2]), None),
+        (evidence(1), None),
+        (evidence(5, [0, 3]), Problem("evidence_after_target", "read to position 11, target at 11")),
+        (evidence(4, [0], [1, 4]), Problem("evidence_after_target", "position 11, target at 11")),
+        (evidence(4, [-1, 3]), Problem("evidence_position", "position 6, shown from 7")),
+    ],
+)
+def test_evidence_stands_between_what_is_shown_first_and_the_target(found, problem):
+    assert check_evidence(found, 7, 11) == problem
 
 
 def test_excerpts():
