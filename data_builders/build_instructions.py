@@ -56,7 +56,8 @@ CARD = """
 Exercises about itemic patterns, each with one exact answer: convert and edit, retrieve and select, match and
 classify, compare and aggregate, generate and verify, format control. The items are those of a training history or of
 the catalog. A share of the rows (`think_share`) reasons in a short trace, made of the same computation. The loss falls
-on the answer.
+on the answer. Rows are drawn each on its own: where the catalog is small, a question about one item may stand here
+twice, of which `build_mixture` keeps one.
 
 Only the training part of the split is read. Rows that name a user hold items of training histories only.
 """
