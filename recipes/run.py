@@ -90,8 +90,7 @@ def start_run(
         make_arguments: makes the arguments of another trainer out of transformers' (a class of TRL).
     """
     out = Path(config.out)
-    if (out / "model").exists():
-        raise StorageError(f"{out / 'model'} exists: this run is finished; choose another `out` or remove the folder.")
+    refuse_finished(out / "model")
     if selection is not None:
         describe_prompts(
             RECOMMENDATION_SETS, selection.language
@@ -99,16 +98,26 @@ def start_run(
     if not sys.stderr.isatty():
         disable_progress_bar()
     checkpoint = latest_checkpoint(out) if config.resume else None
-    values = to_dict(config)
     if checkpoint:
-        before = read_json(out / "config.json", "run configuration")
-        changed = [k for k in values if k != "resume" and before.get(k) != _plain(values[k])]
-        if changed:
-            raise ConfigError(
-                f"{out} holds checkpoints of a run with another configuration (different: {', '.join(changed)}); "
-                "choose another `out`, or pass resume=false to start over."
-            )
+        refuse_other_configuration(config)
     return checkpoint, build_training_arguments(config.training, out, selection, make_arguments)
+
+
+def refuse_finished(result: Path) -> None:
+    """`StorageError` where a run's result stands already."""
+    if result.exists():
+        raise StorageError(f"{result} exists: this run is finished; choose another `out` or remove the folder.")
+
+
+def refuse_other_configuration(config: Any) -> None:
+    """`ConfigError` unless the checkpoints in `config.out` are of a run with this configuration."""
+    values, before = to_dict(config), read_json(Path(config.out) / "config.json", "run configuration")
+    changed = [k for k in values if k != "resume" and before.get(k) != _plain(values[k])]
+    if changed:
+        raise ConfigError(
+            f"{config.out} holds checkpoints of a run with another configuration (different: {', '.join(changed)}); "
+            "choose another `out`, or pass resume=false to start over."
+        )
 
 
 def claim_run_folder(config: Any) -> None:

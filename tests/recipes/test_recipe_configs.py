@@ -10,24 +10,28 @@ import yaml
 
 from onereason.config import load_config
 from recipes.align import AlignConfig
+from recipes.p_score import PScoreConfig
 from recipes.sft import SftConfig
 from recipes.warmup import WarmupConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "recipes" / "configs"
-CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig}
+CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig, "p_score": PScoreConfig}
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 
 def test_every_folder_of_configurations_has_a_class() -> None:
     assert {p.relative_to(CONFIGS).parts[0] for p in FILES} == set(CLASSES)
-    assert len(FILES) >= 11
+    assert len(FILES) >= 12
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_recipe_configuration_loads(path: Path) -> None:
     config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
-    assert set(config.data.shares) <= set(config.data.corpora)
+    if isinstance(config, PScoreConfig):
+        assert config.objectives
+    else:
+        assert set(config.data.shares) <= set(config.data.corpora)
 
 
 @pytest.mark.parametrize(
