@@ -34,12 +34,12 @@ from onereason.evaluation.scores.metrics import (
 from onereason.evaluation.scores.sid_metrics import (
     count_recommendations,
     coverage,
-    first_code_diversity,
     first_code_entropy,
     gini,
     position_accuracy,
     prefix_recall_at_k,
 )
+from onereason.itemic.matching import first_code_diversity
 from onereason.itemic.trie import ItemTrie
 from onereason.itemic.vocabulary import ItemicVocabulary
 

@@ -81,23 +81,6 @@ def _flatten(sequences: np.ndarray, targets: Sequence[np.ndarray]) -> tuple[np.n
 # -- diversity ------------------------------------------------------------------------------------------------------
 
 
-def num_first_codes(sequences: np.ndarray) -> np.ndarray:
-    """`m`, the number of distinct first codes among an example's beams; `[E, K, L]` -> int64 `[E]`."""
-    first = np.sort(sequences[:, :, 0], axis=1)
-    opens = first >= 0
-    opens[:, 1:] &= first[:, 1:] != first[:, :-1]
-    return opens.sum(1)
-
-
-def first_code_diversity(sequences: np.ndarray) -> np.ndarray:
-    """`R_div = max(0, m - 1) / (K - 1)` of an example's `K` beams; `[E, K, L]` -> float64 `[E]`.
-
-    OneReason, Eq. 11, with `m` of `num_first_codes`. 1 where every beam has a first code of its own, 0 where all share
-    one; with a single beam there is nothing to spread and it is 0.
-    """
-    return np.maximum(num_first_codes(sequences) - 1, 0) / max(sequences.shape[1] - 1, 1)
-
-
 def first_code_entropy(sequences: np.ndarray) -> float:
     """Entropy in nats of the first code's distribution over all beams of all examples, `[E, K, L]`."""
     first = sequences[:, :, 0]

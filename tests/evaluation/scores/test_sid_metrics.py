@@ -13,10 +13,8 @@ from onereason.evaluation.scores.sid_metrics import (
     count_recommendations,
     coverage,
     entropy,
-    first_code_diversity,
     first_code_entropy,
     gini,
-    num_first_codes,
     position_accuracy,
     prefix_recall_at_k,
 )
@@ -60,7 +58,7 @@ def test_no_examples():
     nothing = SEQUENCES[:0]
     assert position_accuracy(nothing, []).shape == (0, 3)
     assert prefix_recall_at_k(nothing, [], 2, 1).tolist() == []
-    assert first_code_diversity(nothing).tolist() == [] and first_code_entropy(nothing) == 0
+    assert first_code_entropy(nothing) == 0
 
 
 @pytest.mark.parametrize(
@@ -77,14 +75,6 @@ def test_no_examples():
 def test_what_does_not_fit_is_refused(targets, k, depth, message):
     with pytest.raises(ValueError, match=message):
         prefix_recall_at_k(SEQUENCES, targets, k, depth)
-
-
-def test_diversity_of_first_codes_by_hand():
-    assert num_first_codes(SEQUENCES).tolist() == [3, 1, 1, 0]
-    # K = 4: (3 - 1) / 3, (1 - 1) / 3, 0, 0.
-    assert first_code_diversity(SEQUENCES).tolist() == [2 / 3, 0, 0, 0]
-    assert first_code_diversity(np.arange(12).reshape(1, 4, 3)).tolist() == [1]
-    assert first_code_diversity(SEQUENCES[:, :1]).tolist() == [0, 0, 0, 0]  # one beam spreads nothing
 
 
 def test_entropy_of_first_codes_by_hand():
@@ -139,7 +129,6 @@ def test_everything_equals_a_loop_over_examples(data):
     for e, (beams, target) in enumerate(zip(rows, targets, strict=True)):
         both = beams and target
         assert accuracy[e] == [float(bool(both) and beams[0][i] == target[0][i]) for i in range(num_levels)]
-    assert num_first_codes(sequences).tolist() == [len({b[0] for b in beams}) for beams in rows]
     for k in range(1, num_beams + 1):
         for depth in range(1, num_levels + 1):
             expected = []
