@@ -31,5 +31,9 @@ class ModelError(OnereasonError, ValueError):
     """A model folder is incomplete or does not match the format, catalog or tokenizer it is used with."""
 
 
+class RewardError(OnereasonError, ValueError):
+    """A reward cannot be computed from the rollouts it is given, or gives something that is no reward."""
+
+
 class StorageError(OnereasonError, RuntimeError):
     """An output cannot be written: no space, no permission, or it exists already."""

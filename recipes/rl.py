@@ -15,7 +15,6 @@ interruption: it goes on from the newest checkpoint. The result is the model fol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,7 +32,7 @@ from onereason.rl.advantages import AdvantageConfig
 from onereason.rl.guards import GuardConfig
 from onereason.rl.losses import LossConfig
 from onereason.rl.prompts import PromptConfig, Prompts, build_prompts
-from onereason.rl.rewards import RewardTerm, build_reward
+from onereason.rl.rewards import RewardConfig
 from onereason.rl.rollout import RolloutConfig
 from recipes.common import build_validation, load_start_model
 from recipes.rl_trainer import Reinforcement, build_rl_trainer, make_rl_arguments
@@ -58,10 +57,8 @@ class RlConfig(ModelRunConfig):
     """Wording of the prompts, see `selection.language`."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """Traces and items of a prompt."""
-    rewards: Mapping[str, RewardTerm] = field(default_factory=lambda: {"hit": RewardTerm(), "diversity": RewardTerm()})
-    """Name -> term (see `onereason.rl.rewards`)."""
-    combine: Literal["product", "sum"] = "product"
-    """How the terms become one reward (OneReason, Eq. 9: the product of hit and diversity)."""
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    """What rollouts are rewarded for."""
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     """How rewards become advantages."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -110,10 +107,10 @@ def run(config: RlConfig) -> None:
         config.rollout.num_traces, config.minibatches, config.num_iterations, config.rollout.sampling.temperature
     )
     checkpoint, arguments = start_run(config, config.selection, make)
-    reward = build_reward(config.rewards, config.combine)
     folder = load_start_model(config.model, config.training)
     recommender = build_recommender(folder, config)
     prompts = load_prompts(config, recommender)
+    reward = config.reward.build(recommender.trie.num_levels, config.rollout.num_items)
     validate = build_validation(config.selection, folder, config.training.seed)
     reinforcement = Reinforcement(
         recommender, prompts, config.rollout, reward, config.advantage, config.loss, config.training.seed

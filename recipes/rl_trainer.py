@@ -32,11 +32,11 @@ from onereason.decoding.recommender import Recommender
 from onereason.errors import ConfigError
 from onereason.rl.advantages import AdvantageConfig, compute_advantages
 from onereason.rl.extract import build_reward_inputs
-from onereason.rl.guards import rollout_metrics
+from onereason.rl.guards import hits, rollout_metrics
 from onereason.rl.losses import LossConfig, compute_loss
 from onereason.rl.prompts import Prompts
 from onereason.rl.records import LossInputs
-from onereason.rl.rewards import Reward
+from onereason.rl.rewards import CombinedReward
 from onereason.rl.rollout import RolloutConfig, Rollouts, roll_out
 from onereason.rl.rows import attention_bias, build_rows
 from recipes.trainers import RecommendationTrainer, Validate, supervised_positions_only
@@ -58,7 +58,7 @@ class Reinforcement:
     recommender: Recommender
     prompts: Prompts
     rollout: RolloutConfig
-    reward: Reward
+    reward: CombinedReward
     advantage: AdvantageConfig
     loss: LossConfig
     seed: int
@@ -157,9 +157,8 @@ class RecommendationGRPOTrainer(RecommendationTrainer, GRPOTrainer):
         run = self.reinforcement
         found = build_reward_inputs(run.recommender, run.prompts, asked, rollouts, run.seed + self.state.global_step)
         rewards = run.reward.compute(found)
-        advantages = compute_advantages(
-            rewards.total, found.valid, run.rollout.mode == "think", run.advantage, skip=rewards.skipped
-        )
+        has_trace = run.rollout.mode == "think"
+        advantages = compute_advantages(rewards.total, found.valid, has_trace, run.advantage, rewards.kept)
         rows = build_rows(rollouts, self.processing_class.pad_token_id)
         device = rows["labels"].device
         num_rows = len(rows["labels"])
@@ -167,10 +166,10 @@ class RecommendationGRPOTrainer(RecommendationTrainer, GRPOTrainer):
         of_item = torch.from_numpy(advantages.item.reshape(num_rows, -1)).to(device).float()
         own = of_item.gather(1, rows["item_ids"].clamp(min=0))
         rows["advantages"] = torch.where(rows["item_mask"], own, of_trace * rows["trace_mask"])
-        hit = torch.from_numpy(found.hits().reshape(num_rows, -1)).to(device)
+        hit = torch.from_numpy(hits(found).reshape(num_rows, -1)).to(device)
         own_hit = torch.where(rows["item_mask"], hit.gather(1, rows["item_ids"].clamp(min=0)), hit.any(1, keepdim=True))
         rows["miss_weights"] = torch.where(own_hit, 1.0, run.loss.miss_weight)
-        self._log_all(rewards.metrics | rollout_metrics(found), advantages.reasons | rewards.reasons)
+        self._log_all(rewards.metrics | rollout_metrics(found), {**rewards.skipped, **advantages.skipped})
         return rows
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:

@@ -128,7 +128,9 @@ def loaded_after(code: str, repository: Path) -> set[str]:
     return set(result.stdout.rsplit("LOADED", 1)[1].split())
 
 
-@pytest.mark.parametrize("module", ["onereason", "onereason.cli", "onereason.io", "onereason.data.readers"])
+@pytest.mark.parametrize(
+    "module", ["onereason", "onereason.cli", "onereason.io", "onereason.data.readers", "onereason.rl.rewards"]
+)
 def test_imports_without_heavy_libraries(repository, module):
     assert loaded_after(f"import {module}", repository) == set()
 

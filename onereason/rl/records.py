@@ -75,9 +75,9 @@ class LossInputs:
         item_ids: int64 `[R, T]`, which of a row's items a token belongs to; -1 outside `item_mask`.
         miss_weights: float32 `[R, T]`, 1 for tokens of hits, beta for those of misses (OneReason, Eq. 14).
         ref_logprobs: float32 `[R, T]` of the frozen reference; None without a KL term.
-        num_rollout_tokens: `sum` of `token_weights` over the whole optimizer step and all processes, where a loss is
-            normalised over the step; None normalises over this batch.
-        num_rows: rows of the whole optimizer step over all processes; None takes this batch's.
+        num_rollout_tokens: sum of `token_weights` over the whole optimizer step, a process's share of it (gradients are
+            averaged over processes), where a loss is normalised over the step; None normalises over this batch.
+        num_rows: a process's rows of the whole optimizer step; None takes this batch's.
     """
 
     policy_logprobs: torch.Tensor

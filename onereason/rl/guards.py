@@ -1,0 +1,145 @@
+"""What a run of reinforcement is watched by, and when it counts as collapsed.
+
+Notation: `G` groups, `N` traces, `K` items, `L` levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onereason.errors import ConfigError
+from onereason.itemic.matching import first_code_diversity
+from onereason.rl.records import RewardInputs
+
+Logged = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """When a run is stopped. Each figure is the mean of `window` log lines, against the run's first `window`."""
+
+    window: int = 5
+    """Log lines that are averaged; a collapse is looked for from twice as many on."""
+    min_entropy: float = 0.25
+    """Least share of its start that the entropy of the items' codes may keep, at any level; 0 switches it off."""
+    min_diversity: float = 0.25
+    """The same for the spread of a trace's first codes."""
+    min_legality: float = 0.5
+    """The same for the share of rolled-out items that are in the catalog."""
+    min_recall: float = 0.5
+    """The same for the share of positives that a group's items find (recall at N x K)."""
+    min_closed: float = 0.5
+    """Least share of traces that close by themselves (where at least so many did at the start); 0 switches it off."""
+    min_trace_tokens: float = 0.1
+    """Least share of its start that the mean length of traces may keep."""
+    max_kl: float = 10.0
+    """Most the KL divergence from the reference may be, in nats a token."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ConfigError(f"guards.window must be at least 1, got {self.window}.")
+        for name in ("entropy", "diversity", "legality", "recall", "closed", "trace_tokens"):
+            if not 0 <= getattr(self, f"min_{name}") <= 1:
+                raise ConfigError(f"guards.min_{name} must lie in 0 .. 1, got {getattr(self, f'min_{name}')}.")
+
+
+CAUSES = {
+    "item_entropy": "the policy answers everyone with few items: item tokens are clipped too loosely, or misses push "
+    "too hard; tighten loss.item_clip, lower loss.miss_weight, or add the diversity reward",
+    "first_code_diversity": "all items of a trace share their first code; add the diversity reward, or lower "
+    "training.learning_rate",
+    "legality": "probability is squeezed out to tokens that are no item; add the format reward, or roll out over the "
+    "trie (rollout.items=beam)",
+    "recall": "rollouts find fewer right answers than the start model did; lower training.learning_rate, or set "
+    "loss.kl_beta",
+    "closed": "traces run into the thinking budget: length is rewarded; add trace_length to the rewards, or raise "
+    "rollout.sampling.max_new_tokens",
+    "trace_tokens": "traces have become empty: thinking does not pay under this reward; look at the traces of the "
+    "start model first (its dLL), and at reward/... by group",
+    "kl/reference": "the policy has left its start model; lower training.learning_rate, or raise loss.kl_beta",
+}
+"""Figure -> the likely cause of its collapse, and the way out."""
+
+
+def rollout_metrics(inputs: RewardInputs) -> dict[str, float]:
+    """Figures of a generation batch, under `rollout/`.
+
+    `item_entropy_<level>`: entropy in nats of the codes of a level over all legal items; `first_code_diversity`: mean
+    over traces; `legality`: legal over rolled-out items; `recall`: share of a group's positives among its items, mean
+    over groups; `hit_groups`: share of groups with a hit; `trace_tokens`, `closed`: of traces. What there is none of is
+    left out.
+    """
+    num_levels = inputs.candidates.shape[-1]
+    metrics = {}
+    legal = inputs.candidates[inputs.legal]  # [n, L]
+    for level in range(num_levels if len(legal) else 0):
+        share = np.unique(legal[:, level], return_counts=True)[1] / len(legal)
+        metrics[f"item_entropy_{level + 1}"] = float(-(share * np.log(share)).sum()) + 0.0
+    present = np.where(inputs.valid[..., None], inputs.candidates, -1)
+    if inputs.valid.any():
+        metrics["first_code_diversity"] = float(first_code_diversity(present)[inputs.valid.any(2)].mean())
+        metrics["legality"] = float(inputs.legal.sum() / inputs.valid.sum())
+    found = [_recall(inputs.candidates[g][inputs.legal[g]], positives) for g, positives in enumerate(inputs.positives)]
+    known = [value for value in found if value is not None]
+    if known:
+        metrics["recall"] = float(np.mean(known))
+        metrics["hit_groups"] = float(np.mean([value > 0 for value in known]))
+    if inputs.trace_lengths.any():
+        metrics["trace_tokens"] = float(inputs.trace_lengths.mean())
+        metrics["closed"] = float(inputs.closed.mean())
+    return {f"rollout/{name}": value for name, value in metrics.items()}
+
+
+def _recall(items: np.ndarray, positives: np.ndarray) -> float | None:
+    """Share of the distinct positives `[P, L]` among the items `[n, L]`; None without a positive."""
+    wanted = {tuple(row) for row in np.asarray(positives).tolist()}
+    return len(wanted & {tuple(row) for row in items.tolist()}) / len(wanted) if wanted else None
+
+
+def hits(inputs: RewardInputs) -> np.ndarray:
+    """bool `[G, N, K]`; True selects items of the positive set."""
+    found = np.zeros(inputs.shape, bool)
+    for group, positives in enumerate(inputs.positives):
+        if len(positives):
+            same = (inputs.candidates[group][:, :, None] == np.asarray(positives)).all(-1)  # [N, K, P]
+            found[group] = same.any(-1)
+    return found & inputs.legal
+
+
+def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
+    """What has collapsed, in words, with the likely cause and the way out; None where nothing has.
+
+    Args:
+        history: the log lines of the run so far, oldest first; keys as logged (`rollout/...`, `kl/reference`).
+    """
+    if len(history) < 2 * config.window:
+        return None
+    first, last = history[: config.window], history[-config.window :]
+    least = {"first_code_diversity": config.min_diversity, "legality": config.min_legality}
+    least |= {"recall": config.min_recall, "trace_tokens": config.min_trace_tokens, "closed": config.min_closed}
+    names = [name.removeprefix("rollout/") for name in history[0]]
+    least |= {name: config.min_entropy for name in names if name.startswith("item_entropy")}
+    for name, share in least.items():
+        start, now = _mean(first, f"rollout/{name}"), _mean(last, f"rollout/{name}")
+        if start is None or now is None or start <= 0:
+            continue
+        # Closing is judged by itself: a start model that hardly closes is no measure.
+        bound = min(share, start) if name == "closed" else share * start
+        if now < bound:
+            return _say(name, f"fell from {start:.3g} to {now:.3g} (bound {bound:.3g})")
+    divergence = _mean(last, "kl/reference")
+    if divergence is not None and divergence > config.max_kl:
+        return _say("kl/reference", f"rose to {divergence:.3g} nats a token (bound {config.max_kl:g})")
+    return None
+
+
+def _say(name: str, what: str) -> str:
+    return f"{name} {what}. Likely cause: {CAUSES[name.rstrip('0123456789').rstrip('_')]}."
+
+
+def _mean(lines: Sequence[Logged], name: str) -> float | None:
+    values = [float(line[name]) for line in lines if line.get(name) is not None]
+    return float(np.mean(values)) if values else None
