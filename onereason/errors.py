@@ -35,5 +35,9 @@ class RewardError(OnereasonError, ValueError):
     """A reward cannot be computed from the rollouts it is given, or gives something that is no reward."""
 
 
+class CollapseError(OnereasonError, RuntimeError):
+    """A run of reinforcement was stopped because one of the figures it is watched by collapsed."""
+
+
 class StorageError(OnereasonError, RuntimeError):
     """An output cannot be written: no space, no permission, or it exists already."""

@@ -35,7 +35,7 @@ from onereason.rl.prompts import PromptConfig, Prompts, build_prompts
 from onereason.rl.rewards import RewardConfig
 from onereason.rl.rollout import RolloutConfig
 from recipes.common import build_validation, load_start_model
-from recipes.rl_trainer import Reinforcement, build_rl_trainer, make_rl_arguments
+from recipes.rl_trainer import CollapseGuard, Reinforcement, build_rl_trainer, make_rl_arguments
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
 from recipes.trainers import build_callbacks
 from recipes.tuning import ModelRunConfig, add_adapters, choose_merge
@@ -118,6 +118,7 @@ def run(config: RlConfig) -> None:
     add_adapters(folder, config)
     reference = load_start_model(config.model, config.training).model if config.loss.kl_beta else None
     claim_run_folder(config)
+    guard = CollapseGuard(config.guards, Path(config.out))
     trainer = build_rl_trainer(
         folder.model,
         folder.tokenizer,
@@ -125,9 +126,10 @@ def run(config: RlConfig) -> None:
         arguments,
         reference,
         validate,
-        build_callbacks(config.selection),
+        [*build_callbacks(config.selection), guard],
     )
     trainer.train(resume_from_checkpoint=checkpoint)
+    guard.raise_collapse()
     counts = {"prompts": len(prompts), **{f"left_out_{reason}": count for reason, count in prompts.counts.items()}}
     finish_run(
         config,

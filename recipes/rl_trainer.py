@@ -16,20 +16,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from trl import GRPOConfig as GRPOArguments
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head
 
 from onereason.decoding.recommender import Recommender
-from onereason.errors import ConfigError
+from onereason.errors import CollapseError, ConfigError
+from onereason.io import write_jsonl
 from onereason.rl.advantages import AdvantageConfig, compute_advantages
 from onereason.rl.extract import build_reward_inputs
 from onereason.rl.guards import hits, rollout_metrics
@@ -107,6 +109,49 @@ def make_rl_arguments(num_traces: int, minibatches: int, num_iterations: int, te
         )
 
     return make
+
+
+GUARD_LOG = "guards.jsonl"
+
+
+class CollapseGuard(TrainerCallback):
+    """Stops a run whose figures collapse; keeps their curve in `out/guards.jsonl`.
+
+    The log lines of a run before are read again, so that a resumed run is judged against the run's own start.
+    """
+
+    def __init__(self, config: GuardConfig, out: Path):
+        self.config, self.path = config, out / GUARD_LOG
+        self.history: list[dict[str, Any]] = []
+        self.reason: str | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.history = [line for line in map(_guard_line, state.log_history) if line is not None]
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        line = _guard_line({**(logs or {}), "step": state.global_step})
+        if line is None:
+            return
+        self.history.append(line)
+        if state.is_world_process_zero:
+            write_jsonl(self.path, self.history)
+        self.reason = find_collapse(self.history, self.config)
+        if self.reason is not None:
+            control.should_training_stop = True
+
+    def raise_collapse(self) -> None:
+        """`CollapseError` where the run was stopped for one."""
+        if self.reason is not None:
+            raise CollapseError(
+                f"stopped at step {self.history[-1]['step']}: {self.reason} The curve is in {self.path}, earlier "
+                "checkpoints beside it."
+            )
+
+
+def _guard_line(logged: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the guards read of a log line; None where it is none of a rollout."""
+    kept = {name: value for name, value in logged.items() if name.startswith(("rollout/", "reward/", "kl/"))}
+    return {"step": logged["step"], **kept} if kept else None
 
 
 class RecommendationGRPOTrainer(RecommendationTrainer, GRPOTrainer):
@@ -199,7 +244,7 @@ class RecommendationGRPOTrainer(RecommendationTrainer, GRPOTrainer):
         for stage in ("trace", "item"):
             weights = inputs["token_weights"] * inputs[f"{stage}_mask"]
             if total := float(weights.sum()):
-                metrics[f"entropy/{stage}"] = float((entropy * weights).sum()) / total
+                metrics[f"entropy/{stage}"] = float((entropy.detach() * weights).sum()) / total
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         return outputs.loss

@@ -3,7 +3,9 @@
 | type | per token | over tokens |
 |---|---|---|
 | `grpo` | clipped ratio (GRPO) | mean of a rollout, then of rollouts |
-| `bnpo`, `dapo`, `dr_grpo` | the same | mean of the micro-step's tokens; of the step's tokens; sum over a constant length |
+| `bnpo` | the same | mean of the micro-step's tokens |
+| `dapo` | the same | mean of the step's tokens |
+| `dr_grpo` | the same | sum over a constant length |
 | `gspo` | clipped ratio of the whole rollout | as `grpo` |
 | `cispo` | clipped ratio, held constant, times the log-probability | as `dapo` |
 | `ecpo` | clipped ratio to an old policy that is lifted early (OneRec V1) | as `grpo` |
@@ -38,7 +40,7 @@ class LossConfig:
     trace_clip: tuple[float, float] = (0.2, 0.28)
     """How far the ratio of a trace token may fall below and rise above 1."""
     item_clip: tuple[float, float] = (0.1, 0.15)
-    """The same for item tokens: tighter, or the items' entropy collapses. Equal bounds switch stage-wise clipping off."""
+    """The same for item tokens: tighter, or their entropy collapses. Equal bounds switch stage-wise clipping off."""
     cispo_max: tuple[float, float] = (5.0, 5.0)
     """With `cispo`, the largest ratio of trace and of item tokens (a ratio, not a distance from 1)."""
     ecpo_delta: float = 0.1
