@@ -34,7 +34,7 @@ from onereason.errors import CollapseError, ConfigError
 from onereason.io import write_jsonl
 from onereason.rl.advantages import AdvantageConfig, compute_advantages
 from onereason.rl.extract import build_reward_inputs
-from onereason.rl.guards import hits, rollout_metrics
+from onereason.rl.guards import GuardConfig, find_collapse, hits, rollout_metrics
 from onereason.rl.losses import LossConfig, compute_loss
 from onereason.rl.prompts import Prompts
 from onereason.rl.records import LossInputs

@@ -224,7 +224,7 @@ def _stage_metrics(inputs: LossInputs, log_ratio: torch.Tensor, bounds: Bounds) 
     ratio, (low, high) = log_ratio.exp(), bounds
     falls = (ratio < 1 - low) & (inputs.advantages < 0)
     rises = (ratio > 1 + high) & (inputs.advantages > 0)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for stage, mask in (("trace", inputs.trace_mask), ("item", inputs.item_mask)):
         if not mask.any():
             continue

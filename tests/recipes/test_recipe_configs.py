@@ -11,12 +11,13 @@ import yaml
 from onereason.config import load_config
 from recipes.align import AlignConfig
 from recipes.p_score import PScoreConfig
+from recipes.rl import RlConfig
 from recipes.sft import SftConfig
 from recipes.warmup import WarmupConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "recipes" / "configs"
-CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig, "p_score": PScoreConfig}
+CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig, "rl": RlConfig, "p_score": PScoreConfig}
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 
@@ -30,6 +31,8 @@ def test_recipe_configuration_loads(path: Path) -> None:
     config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
     if isinstance(config, PScoreConfig):
         assert config.objectives
+    elif isinstance(config, RlConfig):
+        assert config.reward.terms
     else:
         assert set(config.data.shares) <= set(config.data.corpora)
 
