@@ -132,7 +132,7 @@ class CombinedReward:
             if problem is not None:
                 raise RewardError(f"reward {key}: {problem}")
         skipped: Counter[str] = Counter()
-        kept: np.ndarray = inputs.valid.any((1, 2))
+        kept = np.asarray(inputs.valid.any((1, 2)))
         skipped["rollouts/no_items"] += int((~kept).sum())
         has_positives = np.array([len(codes_of_positives(inputs, g)) > 0 for g in range(len(kept))], bool)
         terms: dict[str, np.ndarray] = {}
