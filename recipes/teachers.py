@@ -1,0 +1,161 @@
+"""Frozen teachers that score what a student wrote, one a domain.
+
+Teachers are model folders, or adapters that `recipes.rl` wrote beside a model trained with `tuning=lora`. Adapters of
+one base share it: the base is held once, and a teacher's adapter and itemic rows, a few per cent of it, are laid in
+when its domain is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from onereason.errors import ConfigError, ModelError
+from onereason.io import atomic_dir, read_json, write_json
+from onereason.itemic.vocabulary import require_same_format
+from onereason.model.folder import ModelFolder, load_tokenizer_folder
+from onereason.model.warmup import add_lora
+from recipes.common import TrainingConfig, load_start_model
+from recipes.tuning import LoraConfig
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
+
+
+def save_adapter(trained: Mapping[str, torch.Tensor], base: str, lora: LoraConfig, out: Path) -> None:
+    """Writes adapters and itemic rows as a folder of their own.
+
+    Args:
+        trained: the trained parameters by name.
+        base: model folder that they were trained beside.
+    """
+    with atomic_dir(out, overwrite=True) as folder:
+        weights = {
+            name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in trained.items()
+        }
+        save_file(weights, folder / ADAPTER_WEIGHTS)
+        config = {"base": str(Path(base).resolve()), "rank": lora.rank, "alpha": lora.alpha}
+        write_json(folder / ADAPTER_CONFIG, config)
+
+
+def is_adapter(path: str | Path) -> bool:
+    return (Path(path) / ADAPTER_CONFIG).is_file()
+
+
+class Teachers:
+    """Frozen models by domain.
+
+    Args:
+        paths: domain -> model folder, or folder of an adapter.
+        student: teachers need its vocabulary, its catalog's format, and its tokenizer.
+        training: type and attention of the models.
+        freeze: readies a model for scoring.
+
+    Raises:
+        ConfigError, ModelError, FormatError: a folder that is missing, or does not fit the student.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, str],
+        student: ModelFolder,
+        training: TrainingConfig,
+        freeze: Callable[[Any], Any] = lambda model: model,
+    ):
+        for domain, path in paths.items():
+            _check_fits(domain, Path(_base_of(path)), student)
+        self._models: dict[str, Any] = {}
+        self._adapters: dict[str, dict[str, torch.Tensor]] = {}
+        self._model_of: dict[str, str] = {}
+        self._laid_in: dict[str, str] = {}
+        loras: dict[str, dict[str, Any]] = {}
+        for domain, path in paths.items():
+            key = str(Path(path).resolve())
+            if is_adapter(path):
+                config = _read_adapter_config(path)
+                key = config["base"]
+                if loras.setdefault(key, config) != config:
+                    raise ConfigError(
+                        f"teachers.{domain}: {path} has rank {config['rank']} and alpha {config['alpha']}, another "
+                        f"teacher on the base {key} {loras[key]['rank']} and {loras[key]['alpha']}; adapters that share "
+                        "a base need the same."
+                    )
+                self._adapters[domain] = _read_adapter(path)
+            self._model_of[domain] = key
+        for domain, key in self._model_of.items():
+            if key in self._models:
+                continue
+            folder = load_start_model(key, training)
+            if key in loras and domain not in self._adapters:
+                raise ConfigError(
+                    f"teachers.{domain} is {key} itself, which other teachers' adapters are laid into; give its adapter, "
+                    "or a copy of the folder."
+                )
+            if key in loras:
+                add_lora(folder.model, folder.vocabulary, loras[key]["rank"], loras[key]["alpha"])
+                for name, adapter in self._adapters.items():
+                    if self._model_of[name] == key:
+                        _check_names(name, adapter, folder.model)
+            self._models[key] = freeze(folder.model.eval())
+
+    @property
+    def domains(self) -> list[str]:
+        return list(self._model_of)
+
+    @property
+    def num_models(self) -> int:
+        """Whole models that are held."""
+        return len(self._models)
+
+    def model(self, domain: str) -> Any:
+        """The domain's teacher; valid until another domain's is asked for."""
+        key = self._model_of[domain]
+        model = self._models[key]
+        if domain in self._adapters and self._laid_in.get(key) != domain:
+            own = dict(model.named_parameters(remove_duplicate=False))
+            with torch.no_grad():
+                for name, value in self._adapters[domain].items():
+                    own[name].copy_(value)
+            self._laid_in[key] = domain
+        return model
+
+
+def _base_of(path: str) -> str:
+    return _read_adapter_config(path)["base"] if is_adapter(path) else path
+
+
+def _read_adapter_config(path: str | Path) -> dict[str, Any]:
+    config = read_json(Path(path) / ADAPTER_CONFIG, "adapter")
+    if not isinstance(config, dict) or set(config) != {"base", "rank", "alpha"}:
+        raise ModelError(f"{Path(path) / ADAPTER_CONFIG} is malformed: expected base, rank and alpha.")
+    return config
+
+
+def _read_adapter(path: str | Path) -> dict[str, torch.Tensor]:
+    file = Path(path) / ADAPTER_WEIGHTS
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: the adapter cannot be read: {error}") from error
+
+
+def _check_names(domain: str, adapter: Mapping[str, torch.Tensor], model: Any) -> None:
+    own = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
+    wrong = sorted(name for name, value in adapter.items() if own.get(name) != value.shape)
+    if wrong:
+        raise ModelError(f"teachers.{domain}: the adapter does not fit its base ({wrong[0]} has no place in it).")
+
+
+def _check_fits(domain: str, path: Path, student: ModelFolder) -> None:
+    """Refuses a teacher whose tokens are not the student's; no weights are read."""
+    teacher = load_tokenizer_folder(path)
+    require_same_format(student.vocabulary.format, teacher.vocabulary.format, f"teachers.{domain} ({path})")
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise ModelError(
+            f"teachers.{domain}: {path} has another vocabulary than the student ({len(teacher.tokenizer)} tokens against "
+            f"{len(student.tokenizer)}); teacher and student must come from the same extended model."
+        )
