@@ -25,6 +25,7 @@ from recipes.distill_trainer import Distillation, DistillationConfig, Distillati
 from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
 from recipes.rollout_trainer import CollapseGuard, build_rollout_trainer, make_rl_arguments
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
+from recipes.teachers import save_adapter
 from recipes.trainers import build_callbacks
 from recipes.tuning import add_adapters, choose_merge
 
@@ -41,9 +42,7 @@ class DistillConfig(RolloutRunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.teachers:
-            raise ConfigError(
-                "teachers is empty: name a folder for each domain, e.g. teachers.video=runs/rl_video/model."
-            )
+            raise ConfigError("teachers is empty: name a folder a domain, e.g. teachers.video=runs/rl_video/model.")
 
 
 def check_domains(teachers: Mapping[str, str], prompts: Prompts) -> None:
@@ -56,8 +55,8 @@ def check_domains(teachers: Mapping[str, str], prompts: Prompts) -> None:
         )
     if idle := sorted(set(teachers) - asked):
         raise ConfigError(
-            f"teachers names {', '.join(idle)}, which no prompt asks for (asked for: {', '.join(sorted(asked))}); leave "
-            "it out, or widen prompts.domains and prompts.users."
+            f"teachers names {', '.join(idle)}, which no prompt asks for (asked for: {', '.join(sorted(asked))}); "
+            "leave it out, or widen prompts.domains and prompts.users."
         )
 
 
@@ -90,6 +89,7 @@ def run(config: DistillConfig) -> None:
     claim_run_folder(config)
     trainer.train(resume_from_checkpoint=checkpoint)
     guard.raise_collapse()
+    save_adapter(trainer, config)
     finish_run(
         config,
         trainer,

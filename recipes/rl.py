@@ -27,6 +27,7 @@ from recipes.rl_trainer import RecommendationGRPOTrainer, Reinforcement
 from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
 from recipes.rollout_trainer import CollapseGuard, build_rollout_trainer, make_rl_arguments
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
+from recipes.teachers import save_adapter
 from recipes.trainers import build_callbacks
 from recipes.tuning import add_adapters, choose_merge
 
@@ -73,6 +74,7 @@ def run(config: RlConfig) -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     guard.raise_collapse()
+    save_adapter(trainer, config)
     finish_run(
         config,
         trainer,

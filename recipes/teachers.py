@@ -21,25 +21,25 @@ from onereason.itemic.vocabulary import require_same_format
 from onereason.model.folder import ModelFolder, load_tokenizer_folder
 from onereason.model.warmup import add_lora
 from recipes.common import TrainingConfig, load_start_model
-from recipes.tuning import LoraConfig
+from recipes.tuning import ModelRunConfig
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
 
 
-def save_adapter(trained: Mapping[str, torch.Tensor], base: str, lora: LoraConfig, out: Path) -> None:
-    """Writes adapters and itemic rows as a folder of their own.
-
-    Args:
-        trained: the trained parameters by name.
-        base: model folder that they were trained beside.
-    """
-    with atomic_dir(out, overwrite=True) as folder:
-        weights = {
-            name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in trained.items()
-        }
-        save_file(weights, folder / ADAPTER_WEIGHTS)
-        config = {"base": str(Path(base).resolve()), "rank": lora.rank, "alpha": lora.alpha}
-        write_json(folder / ADAPTER_CONFIG, config)
+def save_adapter(trainer: Any, config: ModelRunConfig) -> None:
+    """Writes what a run with `tuning=lora` has trained, adapters and itemic rows, to `out/adapter`; else nothing."""
+    if config.tuning != "lora" or not trainer.accelerator.is_main_process:
+        return
+    model, lora = trainer.accelerator.unwrap_model(trainer.model), config.lora
+    trained = {
+        name: value.detach().to("cpu", torch.float32).clone()
+        for name, value in model.named_parameters()
+        if value.requires_grad
+    }
+    with atomic_dir(Path(config.out) / "adapter", overwrite=True) as folder:
+        save_file(trained, folder / ADAPTER_WEIGHTS)
+        base = str(Path(config.model).resolve())
+        write_json(folder / ADAPTER_CONFIG, {"base": base, "rank": lora.rank, "alpha": lora.alpha})
 
 
 def is_adapter(path: str | Path) -> bool:
@@ -80,9 +80,9 @@ class Teachers:
                 key = config["base"]
                 if loras.setdefault(key, config) != config:
                     raise ConfigError(
-                        f"teachers.{domain}: {path} has rank {config['rank']} and alpha {config['alpha']}, another "
-                        f"teacher on the base {key} {loras[key]['rank']} and {loras[key]['alpha']}; adapters that share "
-                        "a base need the same."
+                        f"teachers.{domain}: {path} has rank {config['rank']} and alpha {config['alpha']}, "
+                        f"another teacher on the base {key} {loras[key]['rank']} and {loras[key]['alpha']}; adapters "
+                        "that share a base need the same."
                     )
                 self._adapters[domain] = _read_adapter(path)
             self._model_of[domain] = key
@@ -92,8 +92,8 @@ class Teachers:
             folder = load_start_model(key, training)
             if key in loras and domain not in self._adapters:
                 raise ConfigError(
-                    f"teachers.{domain} is {key} itself, which other teachers' adapters are laid into; give its adapter, "
-                    "or a copy of the folder."
+                    f"teachers.{domain} is {key} itself, which other teachers' adapters are laid into; give its "
+                    "adapter, or a copy of the folder."
                 )
             if key in loras:
                 add_lora(folder.model, folder.vocabulary, loras[key]["rank"], loras[key]["alpha"])
@@ -156,6 +156,6 @@ def _check_fits(domain: str, path: Path, student: ModelFolder) -> None:
     require_same_format(student.vocabulary.format, teacher.vocabulary.format, f"teachers.{domain} ({path})")
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise ModelError(
-            f"teachers.{domain}: {path} has another vocabulary than the student ({len(teacher.tokenizer)} tokens against "
-            f"{len(student.tokenizer)}); teacher and student must come from the same extended model."
+            f"teachers.{domain}: {path} has another vocabulary than the student ({len(teacher.tokenizer)} tokens "
+            f"against {len(student.tokenizer)}); teacher and student must come from the same extended model."
         )

@@ -26,6 +26,20 @@ from onereason.model.sampling import SamplingConfig
 
 
 @dataclass(frozen=True)
+class RolloutSampling(SamplingConfig):
+    """How traces are drawn: by default from the policy as it is, whose gradient is then the policy's own."""
+
+    max_new_tokens: int = 512
+    """The thinking budget."""
+    temperature: float = 1.0
+    """1 draws from the policy itself."""
+    top_k: int = 0
+    """0 draws from all tokens."""
+    top_p: float = 1.0
+    """1 draws from all tokens."""
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     """How the policy is rolled out."""
 
@@ -38,7 +52,7 @@ class RolloutConfig:
     items: Literal["beam", "sample", "free"] = "beam"
     """`beam`: the best over the trie; `sample`: drawn over the trie; `free`: drawn from the whole vocabulary, so that
     some are illegal (for a format reward)."""
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(512, temperature=1.0, top_k=0, top_p=1.0))
+    sampling: RolloutSampling = field(default_factory=RolloutSampling)
     """Thinking budget and how traces are drawn; the temperature also holds for items that are drawn."""
     batch_size: int = 32
     """Prompts rolled out at once."""
