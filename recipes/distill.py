@@ -25,7 +25,7 @@ from recipes.distill_trainer import Distillation, DistillationConfig, Distillati
 from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
 from recipes.rollout_trainer import CollapseGuard, build_rollout_trainer, make_rl_arguments
 from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
-from recipes.teachers import save_adapter
+from recipes.teachers import Teachers, save_adapter
 from recipes.trainers import build_callbacks
 from recipes.tuning import add_adapters, choose_merge
 
@@ -70,9 +70,11 @@ def run(config: DistillConfig) -> None:
     recommender = build_recommender(folder, config)
     prompts = load_prompts(config, recommender)
     check_domains(config.teachers, prompts)
+    teachers = Teachers(config.teachers, folder, config.training)
     validate = build_validation(config.selection, folder, config.training.seed)
     plan = Distillation(recommender, prompts, config.rollout, config.training.seed, config.distillation)
     add_adapters(folder, config)
+    claim_run_folder(config)
     guard = CollapseGuard(config.guards, Path(config.out))
     trainer = build_rollout_trainer(
         DistillationTrainer,
@@ -82,11 +84,8 @@ def run(config: DistillConfig) -> None:
         arguments,
         validate,
         [*build_callbacks(config.selection), guard],
-        teachers=config.teachers,
-        student=folder,
-        training=config.training,
+        teachers=teachers,
     )
-    claim_run_folder(config)
     trainer.train(resume_from_checkpoint=checkpoint)
     guard.raise_collapse()
     save_adapter(trainer, config)

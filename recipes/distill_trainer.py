@@ -5,7 +5,7 @@ Notation: `G` groups of a process's generation batch, `N` traces, `K` items, `R`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,6 @@ from onereason.rl.extract import build_reward_inputs
 from onereason.rl.guards import rollout_metrics
 from onereason.rl.rollout import Rollouts
 from onereason.rl.rows import build_rows
-from recipes.common import TrainingConfig
 from recipes.rollout_trainer import FORWARD, Batch, RolloutPlan, RolloutTrainer
 from recipes.teachers import Teachers
 
@@ -73,15 +72,10 @@ class DistillationTrainer(RolloutTrainer):
 
     plan: Distillation
 
-    def __init__(self, *args: Any, teachers: Mapping[str, str], student: Any, training: TrainingConfig, **kwargs: Any):
-        """
-        Args:
-            teachers: domain -> folder, see `recipes.teachers`.
-            student: the student's model folder.
-            training: type and attention of the teachers.
-        """
+    def __init__(self, *args: Any, teachers: Teachers, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._teachers = Teachers(teachers, student, training, self._freeze)
+        self._teachers = teachers
+        teachers.prepare(self._freeze)
 
     def _judge(self, asked: Sequence[int], rollouts: Rollouts) -> Batch:
         """The rows of rollouts with their teachers' log-probabilities; those without information get no weight."""

@@ -53,19 +53,12 @@ class Teachers:
         paths: domain -> model folder, or folder of an adapter.
         student: teachers need its vocabulary, its catalog's format, and its tokenizer.
         training: type and attention of the models.
-        freeze: readies a model for scoring.
 
     Raises:
         ConfigError, ModelError, FormatError: a folder that is missing, or does not fit the student.
     """
 
-    def __init__(
-        self,
-        paths: Mapping[str, str],
-        student: ModelFolder,
-        training: TrainingConfig,
-        freeze: Callable[[Any], Any] = lambda model: model,
-    ):
+    def __init__(self, paths: Mapping[str, str], student: ModelFolder, training: TrainingConfig):
         for domain, path in paths.items():
             _check_fits(domain, Path(_base_of(path)), student)
         self._models: dict[str, Any] = {}
@@ -100,11 +93,11 @@ class Teachers:
                 for name, adapter in self._adapters.items():
                     if self._model_of[name] == key:
                         _check_names(name, adapter, folder.model)
-            self._models[key] = freeze(folder.model.eval())
+            self._models[key] = folder.model.requires_grad_(False).eval()
 
-    @property
-    def domains(self) -> list[str]:
-        return list(self._model_of)
+    def prepare(self, ready: Callable[[Any], Any]) -> None:
+        """Replaces each model by what `ready` makes of it (on its device, say)."""
+        self._models = {key: ready(model) for key, model in self._models.items()}
 
     @property
     def num_models(self) -> int:

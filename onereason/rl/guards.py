@@ -126,8 +126,9 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
         start, now = _mean(first, f"rollout/{name}"), _mean(last, f"rollout/{name}")
         if start is None or now is None or start <= 0:
             continue
-        # Closing is judged by itself: a start model that hardly closes is no measure.
-        bound = min(share, start) if name == "closed" else share * start
+        if name == "closed" and start < share:
+            continue  # a start model that hardly closes is no measure
+        bound = share if name == "closed" else share * start
         if now < bound:
             return _say(name, f"fell from {start:.3g} to {now:.3g} (bound {bound:.3g})")
     divergence = _mean(last, "kl/reference")
