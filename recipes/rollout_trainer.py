@@ -184,6 +184,7 @@ class RolloutTrainer(RecommendationTrainer, GRPOTrainer):
                 [plan.prompts.domains[number] for number in asked],
                 seeds,
                 plan.rollout,
+                [int(plan.prompts.positives[number][0]) for number in asked],
             )
         rows = self._judge(asked, rollouts)
         rows["num_rollout_tokens"] = self.accelerator.gather(rows["token_weights"].sum()).sum()

@@ -46,11 +46,17 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, config: SamplingConfig) ->
     """One token a row of float32 logits `[S, V]`, by inverting the cumulative distribution at `uniform` `[S]`.
 
     Temperature, then the `top_k` most likely, then the fewest of these that reach `top_p` (Holtzman et al. 2020, "The
-    curious case of neural text degeneration"); the most likely token always stays. Equal logits are ordered by token.
+    curious case of neural text degeneration"); the most likely token always stays. Tokens stand in the order of their
+    logits, equal ones in their own; where all of them may be drawn, in their own order throughout.
     """
     if config.temperature == 0:
         return logits.argmax(-1)
     k = min(config.top_k or logits.shape[1], logits.shape[1])
+    if k == logits.shape[1] and config.top_p == 1:  # nothing is left out, so no order is needed
+        cumulative = (logits.double() / config.temperature).softmax(-1).cumsum(-1)
+        total = cumulative[:, -1:]
+        place = torch.searchsorted(cumulative, uniform.double()[:, None] * total, right=True)
+        return torch.minimum(place, (cumulative < total).sum(-1, keepdim=True))[:, 0]
     tokens = stable_topk(logits, k)
     values = logits.gather(1, tokens)
     probabilities = (values.double() / config.temperature).softmax(-1)

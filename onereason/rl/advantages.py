@@ -56,6 +56,7 @@ def compute_advantages(
     has_trace: bool,
     config: AdvantageConfig | None = None,
     kept: np.ndarray | None = None,
+    guided: np.ndarray | None = None,
 ) -> Advantages:
     """`(R - mean) / (std + delta)` inside each group (Eq. 7), with the unbiased standard deviation that TRL takes.
 
@@ -64,6 +65,7 @@ def compute_advantages(
         valid: bool `[G, N, K]`; True selects items that were rolled out.
         has_trace: whether there are trace tokens to train.
         kept: bool `[G]`; False leaves a group out (all its advantages are 0). All by default.
+        guided: bool `[G, N, K]`; True selects items that were put there, for which no trace answers. None by default.
 
     Raises:
         ConfigError: one trace a group where traces are trained: its advantage would always be 0.
@@ -78,12 +80,12 @@ def compute_advantages(
     kept = np.ones(num_groups, bool) if kept is None else kept
     inside = valid & kept[:, None, None]
     of_items = np.where(inside, rewards, np.nan)
-    has_items = inside.any(2)  # [G, N]
-    counts = inside.sum(2)
-    of_traces = np.where(has_items, np.where(inside, rewards, 0.0).sum(2) / np.maximum(counts, 1), np.nan)
+    own = inside if guided is None else inside & ~guided
+    counts = own.sum(2)  # [G, N]
+    of_traces = np.where(counts > 0, np.where(own, rewards, 0.0).sum(2) / np.maximum(counts, 1), np.nan)
     item = _normalise(of_items, (1, 2), config)
     if config.credit == "shared":
-        trace = item.sum(2) / np.maximum(counts, 1)
+        trace = np.where(own, item, 0.0).sum(2) / np.maximum(counts, 1)
     else:
         trace = _normalise(of_traces, (1,), config)
         if config.item_baseline == "trace":

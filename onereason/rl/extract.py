@@ -13,6 +13,7 @@ from onereason.decoding.recommender import Recommender
 from onereason.itemic.format import ANY_DOMAIN
 from onereason.rl.prompts import Prompts
 from onereason.rl.records import RewardInputs
+from onereason.rl.rewards.traces import ANSWER_LIKELIHOOD
 from onereason.rl.rollout import Rollouts
 
 
@@ -31,6 +32,7 @@ def build_reward_inputs(
     domain_of = (lambda item: catalog.domains[item]) if tell_apart else (lambda item: ANY_DOMAIN)
     histories = [prompts.histories[number][-recommender.max_history :] for number in asked]
     texts = _decode(recommender, rollouts)
+    answers = None if rollouts.answer_logprobs is None else rollouts.answer_logprobs.double().cpu().numpy()
     found = [[_find_cited(recommender, text) for text in row] for row in texts]
     return RewardInputs(
         candidates=candidates,
@@ -45,7 +47,9 @@ def build_reward_inputs(
         traces=texts,
         cited=[[codes for codes, _ in row] for row in found],
         cited_domains=[[domains for _, domains in row] for row in found],
+        values={} if answers is None else {ANSWER_LIKELIHOOD: np.repeat(answers[..., None], legal.shape[2], 2)},
         seed=seed,
+        guided=rollouts.guided.cpu().numpy(),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from onereason.errors import ConfigError
 from onereason.itemic.matching import first_code_diversity
 from onereason.rl.records import RewardInputs
+from onereason.rl.rewards.traces import ANSWER_LIKELIHOOD
 
 Logged = Mapping[str, float]
 
@@ -64,32 +65,39 @@ CAUSES = {
 """Figure -> the likely cause of its collapse, and the way out."""
 
 
-def rollout_metrics(inputs: RewardInputs) -> dict[str, float]:
+def rollout_metrics(inputs: RewardInputs, has_trace: bool) -> dict[str, float]:
     """Figures of a generation batch, under `rollout/`.
 
     `item_entropy_<level>`: entropy in nats of the codes of a level over all legal items; `first_code_diversity`: mean
     over traces; `legality`: legal over rolled-out items; `recall`: share of a group's positives among its items, mean
-    over groups; `hit_groups`: share of groups with a hit; `trace_tokens`, `closed`: of traces. What there is none of is
-    left out.
+    over groups; `hit_groups`: share of groups with a hit; `trace_tokens`, `closed`: of traces;
+    `answer_loglikelihood`, mean of the next item's behind each trace (or the prompt). What there is none of is left
+    out, and so are guided items.
+
+    Args:
+        has_trace: whether the rollouts think.
     """
     num_levels = inputs.candidates.shape[-1]
+    present, legal = inputs.rolled_out, inputs.legal & inputs.rolled_out
     metrics = {}
-    legal = inputs.candidates[inputs.legal]  # [n, L]
-    for level in range(num_levels if len(legal) else 0):
-        share = np.unique(legal[:, level], return_counts=True)[1] / len(legal)
+    codes = inputs.candidates[legal]  # [n, L]
+    for level in range(num_levels if len(codes) else 0):
+        share = np.unique(codes[:, level], return_counts=True)[1] / len(codes)
         metrics[f"item_entropy_{level + 1}"] = float(-(share * np.log(share)).sum()) + 0.0
-    present = np.where(inputs.valid[..., None], inputs.candidates, -1)
-    if inputs.valid.any():
-        metrics["first_code_diversity"] = float(first_code_diversity(present)[inputs.valid.any(2)].mean())
-        metrics["legality"] = float(inputs.legal.sum() / inputs.valid.sum())
-    found = [_recall(inputs.candidates[g][inputs.legal[g]], positives) for g, positives in enumerate(inputs.positives)]
+    shown = np.where(present[..., None], inputs.candidates, -1)
+    if present.any():
+        metrics["first_code_diversity"] = float(first_code_diversity(shown)[present.any(2)].mean())
+        metrics["legality"] = float(legal.sum() / present.sum())
+    found = [_recall(inputs.candidates[g][legal[g]], positives) for g, positives in enumerate(inputs.positives)]
     known = [value for value in found if value is not None]
     if known:
         metrics["recall"] = float(np.mean(known))
         metrics["hit_groups"] = float(np.mean([value > 0 for value in known]))
-    if inputs.trace_lengths.any():
+    if has_trace:
         metrics["trace_tokens"] = float(inputs.trace_lengths.mean())
         metrics["closed"] = float(inputs.closed.mean())
+    if ANSWER_LIKELIHOOD in inputs.values:
+        metrics["answer_loglikelihood"] = float(inputs.values[ANSWER_LIKELIHOOD].mean())
     return {f"rollout/{name}": value for name, value in metrics.items()}
 
 

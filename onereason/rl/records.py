@@ -35,6 +35,7 @@ class RewardInputs:
             is cited is no item of the catalog. `cited_domains` has their domains.
         values: further numbers by name: float64 `[G, N, K]` of each item (e.g. `p_score`), or `[G]` of each group.
         seed: of whatever a reward draws (the subset a format reward looks at).
+        guided: bool `[G, N, K]`; True selects items that were put there, not rolled out; None where there are none.
     """
 
     candidates: np.ndarray
@@ -51,6 +52,12 @@ class RewardInputs:
     cited_domains: Sequence[Sequence[Sequence[str]]]
     values: dict[str, np.ndarray] = field(default_factory=dict)
     seed: int = 0
+    guided: np.ndarray | None = None
+
+    @property
+    def rolled_out(self) -> np.ndarray:
+        """bool `[G, N, K]`; True selects items that the policy rolled out itself."""
+        return self.valid if self.guided is None else self.valid & ~self.guided
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ Notation: `G` prompts, `N` traces a prompt, `K` items a trace, `L` levels, `M` t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from onereason.data.prompts import Mode
 from onereason.decoding.beam import BeamResult, search_stems
 from onereason.decoding.item_sampling import sample_items
+from onereason.decoding.likelihood import compute_logprobs
 from onereason.decoding.recommender import Recommender
 from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, left_pad, prefill
 from onereason.decoding.think import Traces
@@ -54,6 +55,9 @@ class RolloutConfig:
     some are illegal (for a format reward)."""
     sampling: RolloutSampling = field(default_factory=RolloutSampling)
     """Thinking budget and how traces are drawn; the temperature also holds for items that are drawn."""
+    include_positive: bool = False
+    """Puts the next item in the place of a trace's last one where none of its items is that: a guide from the log,
+    without which a group that finds nothing teaches nothing. Traces do not answer for it."""
     batch_size: int = 32
     """Prompts rolled out at once."""
 
@@ -70,6 +74,11 @@ class RolloutConfig:
                 f"rollout.sampling.temperature must be 1 where items are beams, got {self.sampling.temperature}: beams "
                 "are scored at 1, and the log-probabilities of traces and items are taken at one temperature; set "
                 "rollout.items=sample, or temperature 1."
+            )
+        if self.include_positive and self.sampling.temperature != 1:
+            raise ConfigError(
+                f"rollout.include_positive needs rollout.sampling.temperature 1, got {self.sampling.temperature}: the "
+                "next item's log-probabilities are taken at 1."
             )
 
 
@@ -92,6 +101,9 @@ class Rollouts:
         logprobs: float32 `[G, N, K, L]`, of each code over the whole vocabulary; 0 where not valid.
         valid: bool `[G, N, K]`; True selects items that exist.
         leaves: int64 `[G, N, K]`, the trie's leaves; -1 where not valid, or no item of the catalog.
+        guided: bool `[G, N, K]`; True selects items that were put there, not rolled out (`include_positive`).
+        answer_logprobs: float32 `[G, N]`, log-likelihood of the next item's codes behind each trace (without thinking:
+            behind the prompt); None where no answers were given.
     """
 
     prompts: list[list[int]]
@@ -101,6 +113,8 @@ class Rollouts:
     logprobs: torch.Tensor
     valid: torch.Tensor
     leaves: torch.Tensor
+    guided: torch.Tensor
+    answer_logprobs: torch.Tensor | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,7 +129,7 @@ class Rollouts:
     @property
     def num_generated_tokens(self) -> int:
         """Tokens of traces and of items, each trace once."""
-        items = int(self.valid.sum()) * self.sequences.shape[-1]
+        items = int((self.valid & ~self.guided).sum()) * self.sequences.shape[-1]
         return int(self.traces.lengths.sum() + self.traces.closed.sum()) + items
 
 
@@ -125,6 +139,7 @@ def roll_out(
     domains: Sequence[str],
     seeds: Sequence[Sequence[int]],
     config: RolloutConfig,
+    answers: Sequence[int] | None = None,
 ) -> Rollouts:
     """Rolls the recommender's model out; it runs in eval mode, without gradients.
 
@@ -132,15 +147,19 @@ def roll_out(
         histories: `G` arrays of item indices, oldest first.
         domains: `G` domains, of the items asked for.
         seeds: `G` seeds (each a sequence of numbers); trace `n` draws from `(*seed, n)`.
+        answers: `G` item indices, the next items: their likelihood behind each trace is told.
 
     Raises:
-        ConfigError: a prompt that leaves no room for trace and answer.
+        ConfigError: a prompt that leaves no room for trace and answer, or `include_positive` without answers.
         ModelError: a tokenizer without think tokens, or scores that are NaN.
     """
+    if config.include_positive and answers is None:
+        raise ConfigError("rollout.include_positive needs the next items; give answers.")
     parts = []
     for start in range(0, len(histories), config.batch_size):
         part = slice(start, start + config.batch_size)
-        parts.append(_roll_out_batch(recommender, histories[part], domains[part], seeds[part], config))
+        own = None if answers is None else answers[part]
+        parts.append(_roll_out_batch(recommender, histories[part], domains[part], seeds[part], config, own))
     return _concatenate(parts)
 
 
@@ -150,6 +169,7 @@ def _roll_out_batch(
     domains: Sequence[str],
     seeds: Sequence[Sequence[int]],
     config: RolloutConfig,
+    answers: Sequence[int] | None,
 ) -> Rollouts:
     num_traces, num_items = config.num_traces, config.num_items
     prompts = [recommender.render(h, d, config.mode) for h, d in zip(histories, domains, strict=True)]
@@ -157,12 +177,16 @@ def _roll_out_batch(
     if config.mode == "think":
         traces, stems = recommender.think_stems(prompts, domains, own, config.sampling)
         between = [recommender.between(domain) for domain in domains]
-        found = _roll_out_items(recommender, stems, domains, own, num_items, config)
     else:
         stems = _prefill(recommender, prompts)
         traces, between = _no_traces(len(prompts), num_traces, stems.hidden.device), [[] for _ in prompts]
-        found = _roll_out_items(recommender, stems, domains, [row[:1] for row in own], num_traces * num_items, config)
-    shape = (len(prompts), num_traces, num_items)
+        own, num_items = [row[:1] for row in own], num_traces * num_items
+    scored = None if answers is None else _score_answers(recommender, stems, answers)
+    found = _roll_out_items(recommender, stems, domains, own, num_items, config)
+    guided = torch.zeros_like(found.valid)
+    if config.include_positive and scored is not None:
+        found, guided = _include_answers(recommender, found, domains, *scored)
+    shape = (len(prompts), num_traces, config.num_items)
     return Rollouts(
         prompts,
         between,
@@ -171,7 +195,39 @@ def _roll_out_batch(
         found.level_logprobs.view(*shape, -1),
         found.valid.view(shape),
         found.leaves.view(shape),
+        guided.view(shape),
+        None if scored is None else scored[1].sum(-1).expand(shape[:2]),
     )
+
+
+def _score_answers(recommender: Recommender, stems: Stems, answers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes of the answers, int64 `[B, L]`, and their log-probabilities behind each stem, float32 `[B, N, L]`."""
+    codes = recommender.vocabulary.code_ids(recommender.catalog.codes[np.asarray(answers)])
+    tokens = torch.as_tensor(np.ascontiguousarray(codes), dtype=torch.long, device=stems.hidden.device)
+    behind = tokens[:, None].expand(-1, stems.shape[1], -1)
+    return tokens, compute_logprobs(recommender.model, stems, behind)
+
+
+def _include_answers(
+    recommender: Recommender, found: BeamResult, domains: Sequence[str], tokens: torch.Tensor, logprobs: torch.Tensor
+) -> tuple[BeamResult, torch.Tensor]:
+    """The items `[B, N, K]` with the answer in the last place where it is not among them; where that is, bool."""
+    trie = recommender.trie
+    leaves = [trie.find(trie.root_of(d), t) for d, t in zip(domains, tokens.tolist(), strict=True)]
+    assert None not in leaves, "an answer is an item of its domain"
+    wanted = torch.tensor(leaves, device=tokens.device)[:, None, None]  # [B, 1, 1]
+    shape = (*logprobs.shape[:2], found.valid.shape[1])  # [B, N, K]
+    leaves, valid = found.leaves.view(shape), found.valid.view(shape)
+    missing = ~((leaves == wanted) & valid).any(-1, keepdim=True)
+    guided = missing & (torch.arange(shape[2], device=tokens.device) == shape[2] - 1)
+    replaced = replace(
+        found,
+        sequences=torch.where(guided[..., None], tokens[:, None, None], found.sequences.view(*shape, -1)),
+        level_logprobs=torch.where(guided[..., None], logprobs[:, :, None], found.level_logprobs.view(*shape, -1)),
+        valid=valid | guided,
+        leaves=torch.where(guided, wanted, leaves),
+    )
+    return replaced, guided
 
 
 def _roll_out_items(
@@ -225,4 +281,6 @@ def _concatenate(parts: Sequence[Rollouts]) -> Rollouts:
         torch.cat([part.logprobs for part in parts]),
         torch.cat([part.valid for part in parts]),
         torch.cat([part.leaves for part in parts]),
+        torch.cat([part.guided for part in parts]),
+        None if parts[0].answer_logprobs is None else torch.cat([part.answer_logprobs for part in parts]),
     )

@@ -106,10 +106,12 @@ def warped(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
     return scores.softmax(-1)
 
 
-def invert(logits: np.ndarray, probabilities: np.ndarray, uniform: float) -> int:
-    """The token at `uniform` when tokens are laid end to end, the most likely first."""
+def invert(logits: np.ndarray, probabilities: np.ndarray, uniform: float, config: SamplingConfig) -> int:
+    """The token at `uniform` when tokens are laid end to end, the most likely first; in their order if all may come."""
     at = 0.0
-    order = sorted(np.flatnonzero(probabilities > 0).tolist(), key=lambda token: (-logits[token], token))
+    order = np.flatnonzero(probabilities > 0).tolist()
+    if 0 < config.top_k < len(logits) or config.top_p < 1:
+        order.sort(key=lambda token: (-logits[token], token))
     for token in order:
         at += probabilities[token]
         if uniform < at:
@@ -128,7 +130,7 @@ def naive_trace(model, prompt, seed, close_id, stop_ids, banned, config) -> tupl
         if config.temperature == 0:
             token = int(logits.argmax())
         else:
-            token = invert(logits.numpy(), warped(logits[None], config)[0].numpy(), uniform)
+            token = invert(logits.numpy(), warped(logits[None], config)[0].numpy(), uniform, config)
         if token == close_id or token in stop_ids:
             return tokens, token == close_id, logprobs
         tokens.append(token)

@@ -61,7 +61,9 @@ def test_drawing_equals_transformers_warpers_and_an_inverse_distribution(config)
     uniform = torch.from_numpy(rng.random(400))
     uniform[:4] = torch.tensor([0.0, 1 - 2**-53, 2**-60, 0.5], dtype=torch.double)
     probabilities = warped(logits, config).numpy()
-    expected = [invert(row, p, u) for row, p, u in zip(logits.numpy(), probabilities, uniform.tolist(), strict=True)]
+    expected = [
+        invert(row, p, u, config) for row, p, u in zip(logits.numpy(), probabilities, uniform.tolist(), strict=True)
+    ]
     assert draw(logits, uniform, config).tolist() == expected
 
 

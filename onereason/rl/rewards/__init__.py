@@ -7,6 +7,7 @@
 | `rollout_beam` | traces | matching levels of the best candidate (OneRec-Think) |
 | `graded` | items | a grade for the common prefix with a positive |
 | `format` | items | legal item, closed trace, in a subset (OneRec V1) |
+| `answer_likelihood` | traces | how likely the next item is behind the trace |
 | `history_grounding` | traces | cited items that are in the history |
 | `trace_length` | traces | penalty beyond a soft budget (DAPO) |
 | `duration_aware` | items | play time against items of that duration (OneRec V2) |

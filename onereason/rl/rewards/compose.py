@@ -21,7 +21,7 @@ from onereason.rl.rewards.form import Format
 from onereason.rl.rewards.items import Diversity, Graded, Hit, RolloutBeam
 from onereason.rl.rewards.logged import DurationAware, PScore
 from onereason.rl.rewards.own import load_own_reward
-from onereason.rl.rewards.traces import HistoryGrounding, TraceLength
+from onereason.rl.rewards.traces import AnswerLikelihood, HistoryGrounding, TraceLength
 
 if TYPE_CHECKING:
     from onereason.rl.records import RewardInputs
@@ -35,6 +35,7 @@ REWARDS: dict[str, type[Reward]] = {
     "graded": Graded,
     "diversity": Diversity,
     "format": Format,
+    "answer_likelihood": AnswerLikelihood,
     "history_grounding": HistoryGrounding,
     "trace_length": TraceLength,
     "duration_aware": DurationAware,

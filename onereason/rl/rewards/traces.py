@@ -1,4 +1,4 @@
-"""Rewards of a trace: what it cites, how long it is.
+"""Rewards of a trace: what it makes of the answer, what it cites, how long it is.
 
 Notation: `G` groups, `N` traces a group, `K` items a trace, `L` levels, `C` citations and `H` history items of all
 groups.
@@ -16,7 +16,7 @@ import numpy as np
 from onereason.errors import ConfigError
 from onereason.itemic.collisions import bucket_ids
 from onereason.itemic.format import ANY_DOMAIN
-from onereason.rl.rewards.base import Reward, spread_over_items
+from onereason.rl.rewards.base import Reward, read_value, spread_over_items
 
 if TYPE_CHECKING:
     from onereason.rl.records import RewardInputs
@@ -85,6 +85,38 @@ def _number(domains: Sequence[str]) -> tuple[np.ndarray, int]:
     if ANY_DOMAIN in numbers:
         return np.zeros(len(domains), np.int64), 1
     return np.array([numbers[name] for name in domains], np.int64), max(len(numbers), 1)
+
+
+@dataclass(frozen=True)
+class AnswerLikelihood(Reward):
+    """How likely the next item is behind a trace, `log p(y | x, c)`; of traces.
+
+    What dLL measures (OneReason, Eq. 22), as a reward: it tells the traces of a group apart also where no item hits, as
+    reinforcement without a verifier does (Zhou et al. 2025).
+    """
+
+    kind: Literal["log", "probability"] = "log"
+    """`log`: nats, the better known answers count as much as the unlikely ones; `probability`: their exponential."""
+    least: float = -30.0
+    """Nats below which nothing falls."""
+
+    def __post_init__(self) -> None:
+        if not self.least < 0:
+            raise ConfigError(f"least must be below 0 nats, got {self.least}.")
+
+    def find_problem(self, combine: str, num_levels: int | None = None, num_items: int | None = None) -> str | None:
+        if combine == "product" and self.kind == "log":
+            return "log-likelihoods are negative and fit no product; set kind: probability, or combine: sum."
+        return None
+
+    def __call__(self, inputs: RewardInputs) -> np.ndarray:
+        way_out = "roll out with answers, or drop the term."
+        logs = np.maximum(read_value(inputs, ANSWER_LIKELIHOOD, "answer_likelihood", way_out), self.least)
+        return np.where(inputs.valid, logs if self.kind == "log" else np.exp(logs), 0.0)
+
+
+ANSWER_LIKELIHOOD = "answer_loglikelihood"
+"""In `RewardInputs.values`: of the next item behind each trace, in nats, the same at all items of a trace."""
 
 
 @dataclass(frozen=True)
