@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class Shard:
         sizes = {}
         for path, chunks in (
             (self.file(folder, "rows"), map(to_json_line, rows)),
-            (self.file(folder, "rejected"), (to_json_line(asdict(reject)) for reject in rejects)),
+            (self.file(folder, "rejected"), map(to_json_line, rejects)),
             (self.file(folder, "ids", "u64"), (hash_id(row["id"]) for row in rows)),
         ):
             if not (rejects if path.name.startswith("rejected") else rows):
