@@ -93,9 +93,7 @@ class DistillationTrainer(RolloutTrainer):
         advantages = self._advantages(scores, rows["rollout_logprobs"])
         gains = information_gain(advantages, rows["token_weights"])
         kept = self._select(gains)
-        metrics = rollout_metrics(
-            build_reward_inputs(plan.recommender, plan.prompts, asked, rollouts), plan.rollout.mode == "think"
-        )
+        metrics = rollout_metrics(build_reward_inputs(plan.recommender, plan.prompts, asked, rollouts))
         for domain in sorted(set(domains.tolist())):
             own = torch.from_numpy(domains == domain).to(gains.device)
             metrics[f"teacher/gain_{domain}"] = float(gains[own].mean())

@@ -3,7 +3,7 @@ r"""Reinforcement for recommendation: traces and items rolled out by the policy,
     accelerate launch -m recipes.rl --config recipes/configs/rl/tiny.yaml \
         model=runs/sft/model data=runs/world out=runs/rl
     accelerate launch ... prompts.domains=[video] out=runs/rl_video   # a specialist
-    accelerate launch --config_file recipes/accelerate_configs/zero2.yaml -m recipes.rl \
+    accelerate launch --config_file recipes/accelerate_configs/ddp.yaml -m recipes.rl \
         --config recipes/configs/rl/qwen3-1.7b.yaml model=... data=... out=...
 
 Every step rolls out N traces of each prompt and K items under each trace (OneReason, Eq. 6 and 8), from the policy as

@@ -53,9 +53,8 @@ class RecommendationGRPOTrainer(RolloutTrainer):
         run = self.plan
         found = build_reward_inputs(run.recommender, run.prompts, asked, rollouts, run.seed + self.state.global_step)
         rewards = run.reward.compute(found)
-        has_trace = run.rollout.mode == "think"
         advantages = compute_advantages(
-            rewards.total, found.valid, has_trace, run.advantage, rewards.kept, found.guided
+            rewards.total, found.valid, found.thinks, run.advantage, rewards.kept, found.guided
         )
         rows = build_rows(rollouts, self.processing_class.pad_token_id)
         device = rows["labels"].device
@@ -67,7 +66,7 @@ class RecommendationGRPOTrainer(RolloutTrainer):
         hit = torch.from_numpy(hits(found).reshape(num_rows, -1)).to(device)
         own_hit = torch.where(rows["item_mask"], hit.gather(1, rows["item_ids"].clamp(min=0)), hit.any(1, keepdim=True))
         rows["miss_weights"] = torch.where(own_hit, 1.0, run.loss.miss_weight)
-        self._log_all(rewards.metrics | rollout_metrics(found, has_trace), {**rewards.skipped, **advantages.skipped})
+        self._log_all(rewards.metrics | rollout_metrics(found), {**rewards.skipped, **advantages.skipped})
         if self._reference is not None:
             rows["ref_logprobs"] = self._score_rows(self._reference, rows)
         return rows

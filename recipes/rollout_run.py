@@ -55,10 +55,10 @@ class RolloutRunConfig(ModelRunConfig):
                 "training.attn_implementation must be sdpa or eager here (rows are trees of one trace and its items, "
                 f"which need a 4D mask), got {self.training.attn_implementation}."
             )
-        if self.prompt != "chat" and self.rollout.mode == "think":
+        if self.prompt != "chat" and self.rollout.mode != "no_think":
             raise ConfigError(
-                f"rollout.mode think needs prompt chat, got {self.prompt!r}: text without turns has no think block; or "
-                "set rollout.mode=no_think."
+                f"rollout.mode {self.rollout.mode} needs prompt chat, got {self.prompt!r}: text without turns has no "
+                "think block; or set rollout.mode=no_think."
             )
 
 

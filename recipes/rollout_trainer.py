@@ -197,7 +197,8 @@ class RolloutTrainer(RecommendationTrainer, GRPOTrainer):
 
     def _row_logprobs(self, model: Any, rows: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability of each column's label, and the entropy it was one outcome of; `[R, T]` both, 0 unscored."""
-        bias = attention_bias(rows["base_mask"], self.plan.rollout.num_items, self._num_levels, torch.float32)
+        dtype = next(self.accelerator.unwrap_model(model).parameters()).dtype
+        bias = attention_bias(rows["base_mask"], self.plan.rollout.num_items, self._num_levels, dtype)
         with supervised_positions_only(), self.accelerator.autocast():
             out = model(
                 input_ids=rows["input_ids"],

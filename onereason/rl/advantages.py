@@ -53,7 +53,7 @@ class Advantages:
 def compute_advantages(
     rewards: np.ndarray,
     valid: np.ndarray,
-    has_trace: bool,
+    thinks: np.ndarray,
     config: AdvantageConfig | None = None,
     kept: np.ndarray | None = None,
     guided: np.ndarray | None = None,
@@ -63,7 +63,8 @@ def compute_advantages(
     Args:
         rewards: float64 `[G, N, K]`.
         valid: bool `[G, N, K]`; True selects items that were rolled out.
-        has_trace: whether there are trace tokens to train.
+        thinks: bool `[G]`; True selects groups with traces to train. In the others, which are one search shared out
+            over rows, an item is always judged against its group.
         kept: bool `[G]`; False leaves a group out (all its advantages are 0). All by default.
         guided: bool `[G, N, K]`; True selects items that were put there, for which no trace answers. None by default.
 
@@ -72,7 +73,7 @@ def compute_advantages(
     """
     config = config or AdvantageConfig()
     num_groups, num_traces, _ = rewards.shape
-    if has_trace and num_traces == 1:
+    if num_traces == 1 and thinks.any():
         raise ConfigError(
             "with one trace a group and its K items, a trace is judged against nothing and its advantage is always 0: "
             "it would never be trained; roll out 2 traces or more (rollout.num_traces), or mode no_think."
@@ -89,7 +90,7 @@ def compute_advantages(
     else:
         trace = _normalise(of_traces, (1,), config)
         if config.item_baseline == "trace":
-            item = _normalise(of_items, (2,), config)
+            item = np.where(thinks[:, None, None], _normalise(of_items, (2,), config), item)
     low = np.where(inside, rewards, np.inf).min((1, 2), initial=np.inf)
     high = np.where(inside, rewards, -np.inf).max((1, 2), initial=-np.inf)
     skipped = {"equal_rewards": int((kept & (low == high)).sum()), "not_kept": int((~kept).sum())}

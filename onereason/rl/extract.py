@@ -42,6 +42,7 @@ def build_reward_inputs(
         histories=[catalog.codes[history].astype(np.int64) for history in histories],
         domains=[prompts.domains[number] if tell_apart else ANY_DOMAIN for number in asked],
         history_domains=[[domain_of(item) for item in history.tolist()] for history in histories],
+        thinks=rollouts.thinks.numpy(),
         closed=rollouts.traces.closed.cpu().numpy(),
         trace_lengths=rollouts.traces.lengths.cpu().numpy(),
         traces=texts,

@@ -65,17 +65,14 @@ CAUSES = {
 """Figure -> the likely cause of its collapse, and the way out."""
 
 
-def rollout_metrics(inputs: RewardInputs, has_trace: bool) -> dict[str, float]:
+def rollout_metrics(inputs: RewardInputs) -> dict[str, float]:
     """Figures of a generation batch, under `rollout/`.
 
     `item_entropy_<level>`: entropy in nats of the codes of a level over all legal items; `first_code_diversity`: mean
     over traces; `legality`: legal over rolled-out items; `recall`: share of a group's positives among its items, mean
     over groups; `hit_groups`: share of groups with a hit; `trace_tokens`, `closed`: of traces;
-    `answer_loglikelihood`, mean of the next item's behind each trace (or the prompt). What there is none of is left
-    out, and so are guided items.
-
-    Args:
-        has_trace: whether the rollouts think.
+    `answer_loglikelihood_<mode>`, mean of the next item's behind traces, or behind prompts. What there is none of is
+    left out, and so are guided items.
     """
     num_levels = inputs.candidates.shape[-1]
     present, legal = inputs.rolled_out, inputs.legal & inputs.rolled_out
@@ -93,11 +90,13 @@ def rollout_metrics(inputs: RewardInputs, has_trace: bool) -> dict[str, float]:
     if known:
         metrics["recall"] = float(np.mean(known))
         metrics["hit_groups"] = float(np.mean([value > 0 for value in known]))
-    if has_trace:
-        metrics["trace_tokens"] = float(inputs.trace_lengths.mean())
-        metrics["closed"] = float(inputs.closed.mean())
+    if inputs.thinks.any():
+        metrics["trace_tokens"] = float(inputs.trace_lengths[inputs.thinks].mean())
+        metrics["closed"] = float(inputs.closed[inputs.thinks].mean())
     if ANSWER_LIKELIHOOD in inputs.values:
-        metrics["answer_loglikelihood"] = float(inputs.values[ANSWER_LIKELIHOOD].mean())
+        for mode, own in (("think", inputs.thinks), ("no_think", ~inputs.thinks)):
+            if own.any():
+                metrics[f"answer_loglikelihood_{mode}"] = float(inputs.values[ANSWER_LIKELIHOOD][own].mean())
     return {f"rollout/{name}": value for name, value in metrics.items()}
 
 

@@ -28,6 +28,7 @@ class RewardInputs:
         positives: `G` int64 arrays `[P, L]`, the codes of the user's positive set, the next one first.
         histories: `G` int64 arrays `[n, L]`, codes of the items the prompt shows, oldest first.
         domains: `G` domain names, of the items asked for; `history_domains` has one a history item.
+        thinks: bool `[G]`; True selects groups with traces.
         closed: bool `[G, N]`; True selects traces that ended by themselves inside their budget.
         trace_lengths: int64 `[G, N]`, tokens of each trace (0 without thinking).
         traces: `[G][N]` texts; empty without thinking.
@@ -45,6 +46,7 @@ class RewardInputs:
     histories: Sequence[np.ndarray]
     domains: Sequence[str]
     history_domains: Sequence[Sequence[str]]
+    thinks: np.ndarray
     closed: np.ndarray
     trace_lengths: np.ndarray
     traces: Sequence[Sequence[str]]

@@ -44,8 +44,11 @@ class RolloutSampling(SamplingConfig):
 class RolloutConfig:
     """How the policy is rolled out."""
 
-    mode: Mode = "think"
-    """`think` samples traces first; `no_think` rolls N x K items out at once behind an empty think block."""
+    mode: Literal["think", "no_think", "mixed"] = "think"
+    """`think` samples traces first; `no_think` rolls N x K items out at once behind an empty think block; `mixed` does
+    one or the other, prompt by prompt."""
+    think_share: float = 0.5
+    """With `mixed`, how often a prompt is thought about, as drawn from its seed."""
     num_traces: int = 8
     """N, traces a prompt (rows a prompt in mode `no_think`)."""
     num_items: int = 32
@@ -65,6 +68,11 @@ class RolloutConfig:
         for name, least in (("num_traces", 2), ("num_items", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"rollout.{name} must be at least {least}, got {getattr(self, name)}.{_WHY[name]}")
+        if not 0 < self.think_share < 1:
+            raise ConfigError(
+                f"rollout.think_share must lie between 0 and 1, got {self.think_share}; rollout.mode think and "
+                "no_think stand for the ends."
+            )
         if self.sampling.temperature <= 0:
             raise ConfigError(
                 "rollout.sampling.temperature must be above 0: all traces of a group would be equal; 1 is usual."
@@ -94,7 +102,8 @@ class Rollouts:
     """Rollouts of `G` prompts.
 
     Attributes:
-        prompts: `G` token lists; in mode `think` they end inside the open think block.
+        thinks: bool `[G]`; True selects prompts that were thought about.
+        prompts: `G` token lists; those end inside the open think block.
         between: `G` token lists, what stands between a trace and the codes (empty without thinking).
         traces: the traces, `[G, N, M]`; M is 0 without thinking.
         sequences: int64 `[G, N, K, L]`, code token ids; -1 where not valid.
@@ -106,6 +115,7 @@ class Rollouts:
             behind the prompt); None where no answers were given.
     """
 
+    thinks: torch.Tensor
     prompts: list[list[int]]
     between: list[list[int]]
     traces: Traces
@@ -155,16 +165,38 @@ def roll_out(
     """
     if config.include_positive and answers is None:
         raise ConfigError("rollout.include_positive needs the next items; give answers.")
-    parts = []
-    for start in range(0, len(histories), config.batch_size):
-        part = slice(start, start + config.batch_size)
-        own = None if answers is None else answers[part]
-        parts.append(_roll_out_batch(recommender, histories[part], domains[part], seeds[part], config, own))
-    return _concatenate(parts)
+    modes = [_choose_mode(seed, config) for seed in seeds]
+    order = sorted(range(len(modes)), key=lambda number: modes[number])  # a batch is of one mode
+    parts, taken = [], 0
+    while taken < len(order):
+        mode = modes[order[taken]]
+        batch = [number for number in order[taken : taken + config.batch_size] if modes[number] == mode]
+        taken += len(batch)
+        parts.append(
+            _roll_out_batch(
+                recommender,
+                mode,
+                [histories[number] for number in batch],
+                [domains[number] for number in batch],
+                [seeds[number] for number in batch],
+                config,
+                None if answers is None else [answers[number] for number in batch],
+            )
+        )
+    return _concatenate(parts, np.argsort(order).tolist())
+
+
+def _choose_mode(seed: Sequence[int], config: RolloutConfig) -> Mode:
+    if config.mode != "mixed":
+        return config.mode
+    # A stream of its own: no trace has this number.
+    drawn = np.random.default_rng([*seed, config.num_traces]).random()
+    return "think" if drawn < config.think_share else "no_think"
 
 
 def _roll_out_batch(
     recommender: Recommender,
+    mode: Mode,
     histories: Sequence[np.ndarray],
     domains: Sequence[str],
     seeds: Sequence[Sequence[int]],
@@ -172,9 +204,9 @@ def _roll_out_batch(
     answers: Sequence[int] | None,
 ) -> Rollouts:
     num_traces, num_items = config.num_traces, config.num_items
-    prompts = [recommender.render(h, d, config.mode) for h, d in zip(histories, domains, strict=True)]
+    prompts = [recommender.render(h, d, mode) for h, d in zip(histories, domains, strict=True)]
     own = [[(*seed, trace) for trace in range(num_traces)] for seed in seeds]
-    if config.mode == "think":
+    if mode == "think":
         traces, stems = recommender.think_stems(prompts, domains, own, config.sampling)
         between = [recommender.between(domain) for domain in domains]
     else:
@@ -188,6 +220,7 @@ def _roll_out_batch(
         found, guided = _include_answers(recommender, found, domains, *scored)
     shape = (len(prompts), num_traces, config.num_items)
     return Rollouts(
+        torch.full((len(prompts),), mode == "think"),
         prompts,
         between,
         traces,
@@ -213,9 +246,9 @@ def _include_answers(
 ) -> tuple[BeamResult, torch.Tensor]:
     """The items `[B, N, K]` with the answer in the last place where it is not among them; where that is, bool."""
     trie = recommender.trie
-    leaves = [trie.find(trie.root_of(d), t) for d, t in zip(domains, tokens.tolist(), strict=True)]
-    assert None not in leaves, "an answer is an item of its domain"
-    wanted = torch.tensor(leaves, device=tokens.device)[:, None, None]  # [B, 1, 1]
+    nodes = [trie.find(trie.root_of(d), t) for d, t in zip(domains, tokens.tolist(), strict=True)]
+    assert None not in nodes, "an answer is an item of its domain"
+    wanted = torch.tensor([int(node or 0) for node in nodes], device=tokens.device)[:, None, None]  # [B, 1, 1]
     shape = (*logprobs.shape[:2], found.valid.shape[1])  # [B, N, K]
     leaves, valid = found.leaves.view(shape), found.valid.view(shape)
     missing = ~((leaves == wanted) & valid).any(-1, keepdim=True)
@@ -261,26 +294,33 @@ def _no_traces(num_prompts: int, num_traces: int, device: torch.device) -> Trace
     return Traces(zeros.new_zeros(*shape, 0).long(), torch.ones_like(zeros).bool(), zeros.new_zeros(*shape, 0), zeros)
 
 
-def _concatenate(parts: Sequence[Rollouts]) -> Rollouts:
-    """Rollouts of several batches of prompts as one; traces are filled up to the longest."""
+def _concatenate(parts: Sequence[Rollouts], order: Sequence[int]) -> Rollouts:
+    """Rollouts of several batches of prompts as one, in this order; traces are filled up to the longest."""
     longest = max(part.traces.token_ids.shape[2] for part in parts)
 
     def widen(values: torch.Tensor, fill: float) -> torch.Tensor:
         return torch.nn.functional.pad(values, (0, longest - values.shape[2]), value=fill)
 
+    def join(values: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(values))[list(order)]
+
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    between = [tokens for part in parts for tokens in part.between]
+    answers = [part.answer_logprobs for part in parts if part.answer_logprobs is not None]
     return Rollouts(
-        [prompt for part in parts for prompt in part.prompts],
-        [tokens for part in parts for tokens in part.between],
+        join([part.thinks for part in parts]),
+        [prompts[place] for place in order],
+        [between[place] for place in order],
         Traces(
-            torch.cat([widen(part.traces.token_ids, -1) for part in parts]),
-            torch.cat([part.traces.closed for part in parts]),
-            torch.cat([widen(part.traces.logprobs, 0.0) for part in parts]),
-            torch.cat([part.traces.closing_logprobs for part in parts]),
+            join([widen(part.traces.token_ids, -1) for part in parts]),
+            join([part.traces.closed for part in parts]),
+            join([widen(part.traces.logprobs, 0.0) for part in parts]),
+            join([part.traces.closing_logprobs for part in parts]),
         ),
-        torch.cat([part.sequences for part in parts]),
-        torch.cat([part.logprobs for part in parts]),
-        torch.cat([part.valid for part in parts]),
-        torch.cat([part.leaves for part in parts]),
-        torch.cat([part.guided for part in parts]),
-        None if parts[0].answer_logprobs is None else torch.cat([part.answer_logprobs for part in parts]),
+        join([part.sequences for part in parts]),
+        join([part.logprobs for part in parts]),
+        join([part.valid for part in parts]),
+        join([part.leaves for part in parts]),
+        join([part.guided for part in parts]),
+        join(answers) if answers else None,
     )

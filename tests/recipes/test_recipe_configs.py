@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,25 @@ import yaml
 
 from onereason.config import load_config
 from recipes.align import AlignConfig
+from recipes.distill import DistillConfig
 from recipes.p_score import PScoreConfig
 from recipes.rl import RlConfig
+from recipes.rollout_run import RolloutRunConfig
+from recipes.rollout_trainer import make_rl_arguments
+from recipes.run import build_training_arguments
 from recipes.sft import SftConfig
 from recipes.warmup import WarmupConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "recipes" / "configs"
-CLASSES = {"warmup": WarmupConfig, "align": AlignConfig, "sft": SftConfig, "rl": RlConfig, "p_score": PScoreConfig}
+CLASSES = {
+    "warmup": WarmupConfig,
+    "align": AlignConfig,
+    "sft": SftConfig,
+    "rl": RlConfig,
+    "distill": DistillConfig,
+    "p_score": PScoreConfig,
+}
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
 
@@ -27,12 +39,14 @@ def test_every_folder_of_configurations_has_a_class() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
-def test_recipe_configuration_loads(path: Path) -> None:
+def test_recipe_configuration_loads(path: Path, tmp_path: Path) -> None:
     config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
     if isinstance(config, PScoreConfig):
         assert config.objectives
-    elif isinstance(config, RlConfig):
-        assert config.reward.terms
+    elif isinstance(config, RolloutRunConfig):
+        training, rollout = config.training, config.rollout
+        make = make_rl_arguments(rollout.num_traces, config.minibatches, config.num_iterations)
+        build_training_arguments(replace(training, bf16=False), tmp_path, config.selection, make)
     else:
         assert set(config.data.shares) <= set(config.data.corpora)
 

@@ -66,6 +66,42 @@ def test_the_first_step_is_on_policy(mode: str, world: Path, tmp_path: Path) -> 
     assert ("ratio/trace_mean" in line) == (mode == "think")
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("precision", [{"training.weights_dtype": "bfloat16"}, {"training.bf16": True}])
+def test_bfloat16_trains_too(precision: dict[str, Any], attention: str, world: Path, tmp_path: Path) -> None:
+    changes = OWN | precision | {"training.attn_implementation": attention, "training.max_steps": 2}
+    lines = train(world, tmp_path / "run", **changes)
+    assert all(abs(line[f"ratio/{stage}_mean"] - 1) < 0.05 for line in lines for stage in ("trace", "item"))
+    norms = [line["grad_norm"] for line in lines]
+    assert np.isfinite(norms).all() and max(norms) > 0
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_gradient_checkpointing_changes_nothing(tuning: str, world: Path, tmp_path: Path) -> None:
+    changes = OWN | {"tuning": tuning, "lora.rank": 4}
+    plain = train(world, tmp_path / "plain", **changes)
+    checkpointed = train(world, tmp_path / "checkpointed", **changes | {"training.gradient_checkpointing": True})
+    assert [line["grad_norm"] for line in checkpointed] == pytest.approx(
+        [line["grad_norm"] for line in plain], rel=1e-4
+    )
+    assert same_weights(tmp_path / "plain", tmp_path / "checkpointed", 1e-5)
+
+
+def test_mixed_modes_train_both(world: Path, tmp_path: Path) -> None:
+    lines = train(world, tmp_path / "run", **OWN | {"rollout.mode": "mixed", "training.max_steps": 8})
+    modes = {name for line in lines for name in line if name.startswith("rollout/answer_loglikelihood")}
+    assert modes == {"rollout/answer_loglikelihood_think", "rollout/answer_loglikelihood_no_think"}
+    assert all(abs(line["ratio/item_mean"] - 1) < 1e-5 for line in lines)
+
+
+def test_guided_rollouts_teach_where_nothing_was_found(world: Path, tmp_path: Path) -> None:
+    changes = {"reward.terms": [{"name": "hit"}], "rollout.num_items": 2, "training.max_steps": 2}
+    alone = train(world, tmp_path / "alone", **changes)
+    guided = train(world, tmp_path / "guided", **changes | {"rollout.include_positive": True})
+    assert alone[0]["skipped/equal_rewards"] >= 1 and "skipped/equal_rewards" not in guided[0]
+    assert guided[0]["rollout/recall"] <= alone[0]["rollout/recall"] < 1  # a guide is no rollout
+
+
 def test_later_passes_over_rollouts_are_off_policy(world: Path, tmp_path: Path) -> None:
     changes = OWN | {"num_iterations": 2, "training.learning_rate": 3e-3, "training.lr_scheduler_type": "constant"}
     lines = train(world, tmp_path / "run", **changes)
