@@ -19,7 +19,7 @@ Notation: `R` rows, `T` columns, `K` items a row, `A` advantage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -82,12 +82,13 @@ def compute_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
     `ratio/<stage>_mean`; `kl/rollout_<stage>`, the estimate `r - 1 - log r` of the divergence from the rollout policy;
     `kl/reference` with a reference. Stages without a token are left out.
     """
+    scored = inputs.trace_mask | inputs.item_mask
+    inputs = _blank_unscored(inputs, scored)
     bounds = (
         _stage_values(inputs, config.trace_clip[0], config.item_clip[0]),
         _stage_values(inputs, config.trace_clip[1], config.item_clip[1]),
     )
-    scored = inputs.trace_mask | inputs.item_mask
-    log_ratio = (inputs.policy_logprobs - inputs.rollout_logprobs).masked_fill(~scored, 0.0)
+    log_ratio = inputs.policy_logprobs - inputs.rollout_logprobs
     advantages = inputs.advantages
     if config.type == "gspo":
         token_loss = gspo_loss(inputs, log_ratio, bounds, config.max_ratio)
@@ -105,8 +106,19 @@ def compute_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
         divergence = kl_estimate(inputs.policy_logprobs, inputs.ref_logprobs)
         token_loss = token_loss + config.kl_beta * divergence
         metrics["kl/reference"] = _weighted_mean(divergence.detach(), inputs.token_weights, scored)
-    token_loss = token_loss.masked_fill(~scored, 0.0)  # also what is infinite or NaN there
     return LossOutputs(aggregate(token_loss, inputs, config), metrics)
+
+
+def _blank_unscored(inputs: LossInputs, scored: torch.Tensor) -> LossInputs:
+    """Log-probabilities, advantages and weights with 0 where nothing is scored.
+
+    What is infinite or NaN there would pass through masks that are laid on later: 0 times infinity is no 0, nor is the
+    gradient.
+    """
+    names = ("policy_logprobs", "rollout_logprobs", "advantages", "miss_weights", "ref_logprobs")
+    values = {name: getattr(inputs, name) for name in names}
+    blank = {name: value.masked_fill(~scored, 0.0) for name, value in values.items() if value is not None}
+    return replace(inputs, **blank)
 
 
 def clipped_loss(
