@@ -62,9 +62,9 @@ def test_it_tells_traces_apart_where_no_item_hits() -> None:
 
 
 def test_what_it_needs_is_said() -> None:
-    with pytest.raises(RewardError, match="have no value 'answer_loglikelihood'.*roll out with answers"):
+    with pytest.raises(RewardError, match=r"have no value 'answer_loglikelihood'.*roll out with answers"):
         compute(RewardTerm("answer_likelihood"), inputs=make({}))
-    with pytest.raises(ConfigError, match="negative and fit no product; set kind: probability"):
+    with pytest.raises(ConfigError, match=r"negative and fit no product; set kind: probability"):
         build_reward((RewardTerm("answer_likelihood"), RewardTerm("hit")), "product")
     with pytest.raises(ConfigError, match="least must be below 0 nats"):
         build_reward((RewardTerm("answer_likelihood", options={"least": 0}),), "sum")
