@@ -4,8 +4,9 @@
     python benchmarks/rl_ablations.py ... --only base,shared_credit --seeds 0,1,2
 
 Every variant is a run of `recipes.rl` (further `key=value` reach all of them), then an evaluation on validation users
-in both modes. What is finished is not run again, so an interrupted table goes on. The variants of N x K generate about as
-many tokens a step (traces of 70 tokens, items of 2). The last line is one JSON object; `--results FILE` writes it too.
+in both modes. What is finished is not run again, so an interrupted table goes on. The variants of N x K generate about
+as many tokens a step (traces of 70 tokens, items of 2). The last line is one JSON object; `--results FILE` writes it
+too.
 """
 
 from __future__ import annotations

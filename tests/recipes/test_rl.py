@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -16,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import launch, losses, run_in_process, weights
 from rl_worlds import rollout_overrides
 
+from onereason.data.schema import Dataset, load_dataset, save_dataset
 from onereason.errors import CollapseError, ConfigError, DataError, OnereasonError, RewardError
 from onereason.io import read_jsonl
 from onereason.model.folder import load_model_folder
+from onereason.rl.p_score import PScoreNetwork, PScoreNetworkConfig, PScorer, save_p_scorer
 from recipes.rl import RlConfig
 from recipes.teachers import ADAPTER_CONFIG, Teachers
 
@@ -270,3 +273,50 @@ def test_a_finished_run_is_not_gone_over(world: Path, reinforced: Path) -> None:
     assert len(losses(reinforced)) == 4
     with pytest.raises(OnereasonError, match="this run is finished"):
         train(world, reinforced, **OWN)
+
+
+# -- rewards that read a scorer or the log ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def logged(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world's dataset with seconds watched, and a scorer of its items."""
+    root = tmp_path_factory.mktemp("logged")
+    dataset = load_dataset(world / "data")
+    rng = np.random.default_rng(0)
+    watched = pl.Series("signal_watch_seconds", rng.uniform(1, 30, dataset.interactions.height), pl.Float32)
+    lengths = pl.Series("signal_duration_seconds", np.full(dataset.interactions.height, 30.0), pl.Float32)
+    save_dataset(Dataset(dataset.items, dataset.interactions.with_columns(watched, lengths)), root / "data")
+    torch.manual_seed(0)
+    items = load_model_folder(world / "model").catalog.item_ids  # type: ignore[union-attr]
+    scorer = PScorer(PScoreNetwork(len(items), 1, PScoreNetworkConfig(hidden_size=8)), items, ("like",))
+    save_p_scorer(scorer, root / "scorer", {"kind": "test"})
+    return root
+
+
+def test_rewards_may_read_a_scorer_and_the_log(world: Path, logged: Path, tmp_path: Path) -> None:
+    terms = [{"name": "p_score"}, {"name": "duration_aware", "weight": 0.5}]
+    changes = {"reward.terms": terms, "reward.combine": "sum", "data": logged / "data", "scorer": logged / "scorer"}
+    for line in train(world, tmp_path / "run", **changes):
+        assert 0 < line["reward/p_score"] < 1 and -1 <= line["reward/duration_aware"] <= 1
+        assert line["reward/total"] == pytest.approx(line["reward/p_score"] + 0.5 * line["reward/duration_aware"])
+        assert line["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ([{"name": "p_score"}], r"reward p_score needs a scorer: set scorer to a folder"),
+        (
+            [{"name": "p_score", "options": {"value": "other"}}],
+            r"reads the value 'other', which recipes.rl does not make",
+        ),
+        ([{"name": "duration_aware"}], r"reads the signal 'watch_seconds', which .* does not log; it logs none"),
+    ],
+)
+def test_what_a_reward_reads_must_be_there(
+    terms: list[dict[str, Any]], message: str, world: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(world, tmp_path / "run", **{"reward.terms": terms})
+    assert not (tmp_path / "run" / "config.json").exists()
