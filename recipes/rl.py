@@ -26,7 +26,7 @@ from onereason.rl.advantages import AdvantageConfig
 from onereason.rl.losses import LossConfig
 from onereason.rl.p_score import load_p_scorer
 from onereason.rl.prompts import Prompts
-from onereason.rl.rewards import CombinedReward, RewardConfig
+from onereason.rl.rewards import CombinedReward, Format, RewardConfig
 from onereason.rl.rewards.logged import DURATION_AWARE, P_SCORE
 from onereason.rl.values import KNOWN_VALUES, ItemValues, SignalConfig, read_duration_labels
 from recipes.common import build_validation, load_start_model
@@ -51,11 +51,16 @@ class RlConfig(RolloutRunConfig):
     """What the reward `duration_aware` reads of the log."""
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     """How rewards become advantages."""
+    format_subset: int | float = 0
+    """Rollouts of each group (a number, or a share) that get an advantage of 1 more where they are legal items behind
+    closed traces (OneRec V1): against illegal ones where `rollout.items` is free. 0 for none."""
     loss: LossConfig = field(default_factory=LossConfig)
     """The policy's loss."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.format_subset:
+            Format(self.format_subset)  # says what is wrong with it
         for name, key in self.reward.build().reads.items():
             if name not in KNOWN_VALUES:
                 raise ConfigError(
@@ -93,7 +98,15 @@ def run(config: RlConfig) -> None:
     values = build_values(config, reward, recommender, prompts)
     validate = build_validation(config.selection, folder, config.training.seed)
     plan = Reinforcement(
-        recommender, prompts, config.rollout, config.training.seed, reward, values, config.advantage, config.loss
+        recommender,
+        prompts,
+        config.rollout,
+        config.training.seed,
+        reward,
+        values,
+        config.advantage,
+        config.loss,
+        config.format_subset,
     )
     add_adapters(folder, config)
     reference = load_start_model(config.model, config.training).model if config.loss.kl_beta else None

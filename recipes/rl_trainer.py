@@ -18,7 +18,7 @@ from onereason.rl.extract import build_reward_inputs
 from onereason.rl.guards import hits, rollout_metrics
 from onereason.rl.losses import LossConfig, compute_loss
 from onereason.rl.records import LossInputs
-from onereason.rl.rewards import CombinedReward
+from onereason.rl.rewards import CombinedReward, format_advantages
 from onereason.rl.rollout import Rollouts
 from onereason.rl.rows import build_rows
 from onereason.rl.values import ItemValues
@@ -30,6 +30,7 @@ class Reinforcement(RolloutPlan):
     """What a run of reinforcement optimises.
 
     Attributes:
+        format_subset: how many rollouts of a group get an advantage for being legal (`format_advantages`); 0 for none.
         reward, values: how rollouts are judged, and what the rewards read for it.
         advantage, loss: how the policy is moved.
     """
@@ -38,6 +39,7 @@ class Reinforcement(RolloutPlan):
     values: ItemValues
     advantage: AdvantageConfig
     loss: LossConfig
+    format_subset: int | float = 0
 
 
 class RecommendationGRPOTrainer(RolloutTrainer):
@@ -68,7 +70,10 @@ class RecommendationGRPOTrainer(RolloutTrainer):
         device = rows["labels"].device
         num_rows = len(rows["labels"])
         of_trace = torch.from_numpy(advantages.trace.reshape(num_rows, 1)).to(device).float()
-        of_item = torch.from_numpy(advantages.item.reshape(num_rows, -1)).to(device).float()
+        item = advantages.item
+        if run.format_subset:
+            item = item + format_advantages(found, run.format_subset)
+        of_item = torch.from_numpy(item.reshape(num_rows, -1)).to(device).float()
         own = of_item.gather(1, rows["item_ids"].clamp(min=0))
         rows["advantages"] = torch.where(rows["item_mask"], own, of_trace * rows["trace_mask"])
         hit = torch.from_numpy(hits(found).reshape(num_rows, -1)).to(device)

@@ -175,6 +175,17 @@ def test_the_reference_is_the_start_model(world: Path, tmp_path: Path) -> None:
     assert divergence[0] < 1e-9 and min(divergence[1:]) > 1e-6
 
 
+def test_legal_items_get_an_advantage_of_their_own(world: Path, tmp_path: Path) -> None:
+    """With a constant reward nothing else is learned: the items that are looked at, all legal, become likelier."""
+    changes = {"reward.terms": [{"name": "rl_worlds:constant"}], "training.max_steps": 1, "rollout.mode": "no_think"}
+    plain = train(world, tmp_path / "plain", **changes)
+    some = train(world, tmp_path / "some", **changes | {"format_subset": 0.5})
+    every = train(world, tmp_path / "every", **changes | {"format_subset": 1.0})
+    assert plain[0]["grad_norm"] == 0 < min(some[0]["grad_norm"], every[0]["grad_norm"])
+    # The loss is minus the mean advantage, on policy: 1 for all that is looked at.
+    assert [run[0]["loss"] for run in (plain, some, every)] == pytest.approx([0, -0.5, -1], abs=0.05)
+
+
 def test_groups_of_equal_rewards_change_nothing(world: Path, tmp_path: Path) -> None:
     lines = train(
         world, tmp_path / "run", **{"reward.terms": [{"name": "rl_worlds:constant"}], "training.weight_decay": 0.0}
@@ -254,6 +265,7 @@ def test_the_checkpoint_is_chosen_on_validation_users(world: Path, tmp_path: Pat
         ({"prompts.min_history": 99}, DataError, r"no prompt is left for reinforcement \(12 history_too_short\)"),
         ({"prompt": "plain"}, ConfigError, r"rollout.mode think needs prompt chat"),
         ({"rollout.sampling.temperature": 0.6}, ConfigError, r"temperature must be 1 where items are beams"),
+        ({"format_subset": 1.5}, ConfigError, r"subset must be a whole number of rollouts"),
         ({"reward.terms": [{"name": "hits"}]}, ConfigError, r"'hits' is not known; did you mean hit"),
         ({"reward.terms": [{"name": "rl_worlds:nothing"}]}, ConfigError, r"nothing"),
         ({"training.attn_implementation": "flash_attention_2"}, ConfigError, r"must be sdpa or eager"),
