@@ -39,13 +39,16 @@ def parse_names(text: str) -> tuple[str, ...]:
 def run(args: argparse.Namespace) -> int | None:
     from onereason.errors import ConfigError
     from onereason.pipeline.plan import load_plan
-    from onereason.pipeline.records import judge, locked, remove_stages
+    from onereason.pipeline.records import judge, locked, read_record, remove_stages
 
     if args.only and args.until:
         raise ConfigError("--only and --until exclude each other; give one.")
     plan = load_plan(args.file, args.overrides)
     chosen = choose_stages(plan, args.only, args.until)
     redone = plan.dependents([stage.name for stage in plan.select(args.redo, "--redo")])
+    redone = [
+        stage for stage in redone if read_record(plan, stage) is not None
+    ]  # what it never wrote, it never removes
     if args.dry_run:
         print_states(plan, judge(plan), {stage.name for stage in redone})
         return None
@@ -128,7 +131,7 @@ def run_stages(plan: Plan, chosen: Sequence[Stage], lock: int) -> None:
             how = f"ended with exit code {ended.code}" if ended.code else f"ended well and wrote no {stage.done}"
             raise StageError(
                 f"stage {stage.name} {how} after {ended.seconds:.0f} s; its output is in {log}. Mend the cause and "
-                f"give the same command again: it goes on with this stage (or with `--redo {stage.name}` from its start)."
+                f"give the same command again: it goes on with this stage (with `--redo {stage.name}`, from its start)."
             )
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from onereason.evaluation.project import ALL, EvaluatedStage, TrainedStage, summarise, training_curves
+from onereason.evaluation.project import EvaluatedStage, TrainedStage, summarise, training_curves
 from onereason.evaluation.project_plots import plot_stages, plot_training
 from onereason.evaluation.recommendation import BASELINES
 from onereason.io import atomic_file, build_manifest, write_json, write_text
@@ -82,8 +82,8 @@ def _blocks(
         yield "## Every stage and mode"
         yield _mode_table(rows, ks)
         yield (
-            "Item-level recall. Tokens and seconds are those a user costs: the prompt once, and the traces. A stage that "
-            "is evaluated on one domain has a row of that domain."
+            "Item-level recall. Tokens and seconds are those a user costs: the prompt once, and the traces. A stage "
+            "that is evaluated on one domain has a row of that domain."
         )
         yield Image(STAGES_PLOT, "Recall of every mode across stages, and thinking minus not thinking")
         yield "## Thinking minus not thinking"
@@ -223,12 +223,14 @@ def print_project(evaluated: Sequence[EvaluatedStage], report: Path) -> None:
 
     rows = summarise(evaluated)
     console = Console()
+    if not console.is_terminal:  # a file has no width to keep to
+        console = Console(width=140)
     if rows:
         k = _cutoffs(rows)[-1]
         table = RichTable(title=f"Recall@{k}", title_justify="left")
         for name in ("stage", "domain", *MODES.values(), "think minus no-think", "tokens a user", "dLL"):
             table.add_column(name)
-        for row in rows:
+        for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
             recall = [row["recall"].get(name, {}).get(k) for name in MODES]
             cost = (row["cost"] or {}).get("think")
             dll = (row["traces"] or {}).get("delta_loglikelihood")
@@ -239,7 +241,7 @@ def print_project(evaluated: Sequence[EvaluatedStage], report: Path) -> None:
                 format_difference(row["think_minus_no_think"].get(k)),
                 f"{cost['tokens_per_user']:,.0f}" if cost else "",
                 "" if dll is None else f"{dll:+.3f}",
-                end_section=row["domain"] != ALL and row is rows[-1],
+                end_section=row["stage"] != following["stage"],
             )
         console.print(table)
     console.print(f"report: {report}", highlight=False, soft_wrap=True, markup=False)

@@ -34,8 +34,8 @@ class StageConfig:
 
     Texts may hold `{run}`, `{seed}`, any of `vars`, `{out}` (this stage's), `{STAGE}` (that stage's `out`) and, with
     `for_each`, `{domain}`. An argument with `{STAGE.*}` is repeated for every domain of that stage, and `{domain}` in
-    it is that domain. An argument that is a list of `vars` alone becomes the list's items, each filled in. A brace itself
-    is written twice.
+    it is that domain. An argument that is a list of `vars` alone becomes the list's items, each filled in. A brace
+    itself is written twice.
     """
 
     name: str
@@ -267,7 +267,7 @@ class _Names:
         raise ConfigError(f"{where}: {name} is one stage a domain; write {{{one}}}, or {{{name}{_EACH}}} for all.")
 
     def fill_each(self, text: str, domain: str | None, where: str, named: dict[str, None], out: str) -> Iterator[str]:
-        """`fill`; a text that holds `{STAGE.*}` once for every domain, one that is `{LIST}` alone once for every item."""
+        """`fill`; a text with `{STAGE.*}` once for every domain, one that is a `{LIST}` alone once for every item."""
         if isinstance(values := self.values.get(text[1:-1]) if _BRACES.fullmatch(text) else None, list):
             for value in values:
                 yield self.fill(str(value), domain, where, named, out)

@@ -150,13 +150,11 @@ def _changes(stage: Stage, record: Record, needs: Mapping[str, Status]) -> list[
 
 
 def remove_stages(plan: Plan, stages: Sequence[Stage]) -> None:
-    """Removes what these stages wrote, and their records; what no record says this run wrote stays.
+    """Removes what these stages, which have records, wrote, and the records.
 
     The last come first, and an out leaves its place in one rename: a kill in between leaves nothing half removed.
     """
     for stage in reversed(stages):
-        if read_record(plan, stage) is None:
-            continue
         if stage.out.resolve() in (Path.cwd(), *Path.cwd().parents):
             raise StorageError(f"{stage.out} is or holds the working folder; change to another one first.")
         with storage_errors(stage.out):
