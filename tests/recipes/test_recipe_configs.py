@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from onereason.config import load_config
+from onereason.pipeline.plan import PipelineConfig
 from recipes.align import AlignConfig
 from recipes.distill import DistillConfig
 from recipes.p_score import PScoreConfig
@@ -29,6 +30,7 @@ CLASSES = {
     "rl": RlConfig,
     "distill": DistillConfig,
     "p_score": PScoreConfig,
+    "pipeline": PipelineConfig,
 }
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
@@ -43,6 +45,8 @@ def test_recipe_configuration_loads(path: Path, tmp_path: Path) -> None:
     config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
     if isinstance(config, PScoreConfig):
         assert config.objectives
+    elif isinstance(config, PipelineConfig):
+        assert config.stages
     elif isinstance(config, RolloutRunConfig):
         training, rollout = config.training, config.rollout
         make = make_rl_arguments(rollout.num_traces, config.minibatches, config.num_iterations)
