@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from onereason.config import load_config
-from onereason.pipeline.plan import PipelineConfig
+from onereason.pipeline.config import PipelineConfig
 from recipes.align import AlignConfig
+from recipes.common import SelectionConfig
 from recipes.distill import DistillConfig
 from recipes.p_score import PScoreConfig
 from recipes.rl import RlConfig
@@ -53,6 +54,10 @@ def test_recipe_configuration_loads(path: Path, tmp_path: Path) -> None:
         build_training_arguments(replace(training, bf16=False), tmp_path, config.selection, make)
     else:
         assert set(config.data.shares) <= set(config.data.corpora)
+
+
+def test_a_checkpoint_is_chosen_on_the_domains_asked_for() -> None:
+    assert SelectionConfig(domains=["ad"]).evaluation(seed=3).domains == ("ad",)
 
 
 @pytest.mark.parametrize(

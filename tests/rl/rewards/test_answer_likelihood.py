@@ -62,7 +62,7 @@ def test_it_tells_traces_apart_where_no_item_hits() -> None:
 
 
 def test_what_it_needs_is_said() -> None:
-    with pytest.raises(RewardError, match="have no value 'answer_loglikelihood'.*roll out with answers"):
+    with pytest.raises(RewardError, match=r"have no value 'answer_loglikelihood'.*roll out with answers"):
         compute(RewardTerm("answer_likelihood"), inputs=make({}))
     with pytest.raises(ConfigError, match="negative and fit no product; set kind: probability"):
         build_reward((RewardTerm("answer_likelihood"), RewardTerm("hit")), "product")
