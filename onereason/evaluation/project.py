@@ -70,7 +70,7 @@ def load_evaluation(name: str, path: Path) -> EvaluatedStage:
     if not isinstance(results, dict) or results.get("task") != "recommendation":
         raise DataError(f"{path} holds no results of `onereason evaluate`; take `report` off that stage.")
     if "recall_differences_by_domain" not in results:
-        raise DataError(f"{path} lacks the differences by domain; run its evaluation again with --rescore.")
+        raise DataError(f"{path} lacks the differences by domain; run its evaluation again with --overwrite.")
     return EvaluatedStage(name, results, path)
 
 

@@ -192,7 +192,7 @@ def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results.json holds no results of `onereason evaluate`"):
         load_evaluation("x", path)
     path.write_text('{"task": "recommendation"}')
-    with pytest.raises(DataError, match="lacks the differences by domain; run its evaluation again with --rescore"):
+    with pytest.raises(DataError, match="lacks the differences by domain; run its evaluation again with --overwrite"):
         load_evaluation("x", path)
     with pytest.raises(DataError, match=r"holds neither log_history.json nor guards.jsonl"):
         load_training("x", tmp_path)
