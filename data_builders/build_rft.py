@@ -53,6 +53,7 @@ from data_builders.rft_selection import SELECTION_OPTIONS, Limits, add_selection
 from data_builders.think_rows import RecommendationRows
 from data_builders.working_folder import remove_published_shards
 from onereason.cognition.facts import load_item_facts
+from onereason.data.prompt_sets import own_prompt_files
 from onereason.data.prompts import RECOMMENDATION_SETS
 from onereason.data.schema import ITEMS_FILE
 from onereason.decoding.recommender import DEFAULT_LANGUAGE, DEFAULT_MAX_HISTORY, DTYPES, read_prompt_settings
@@ -109,8 +110,9 @@ def parse_teachers(values: Sequence[str]) -> dict[str, Path]:
     """`["video=DIR", "DIR"]` -> folder by domain; the one without a domain under `ALL`."""
     teachers: dict[str, Path] = {}
     for text in values:
-        domain, equals, folder = text.partition("=") if not Path(text).is_dir() else (ALL, "=", text)
-        domain, folder = (domain.strip(), folder) if equals else (ALL, text)
+        domain, equals, folder = text.partition("=")
+        if not equals or "/" in domain:  # a path may hold an equals sign itself
+            domain, folder = ALL, text
         if not domain or not folder:
             raise ConfigError(f"--teacher {text!r}: write DOMAIN=FOLDER, or FOLDER for all domains.")
         if domain in teachers:
@@ -209,12 +211,12 @@ def rollout_configs(args: Namespace, limits: Limits) -> dict[str, RolloutConfig]
     sampling = RolloutSampling(args.think_budget, args.temperature, args.top_k, args.top_p)
     return {
         mode: RolloutConfig(
-            mode,
-            args.num_traces,
-            args.num_items,
-            args.items,
-            sampling,
-            batch_size=args.batch_size,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]
+            num_traces=args.num_traces,
+            num_items=args.num_items,
+            items=args.items,
+            sampling=sampling,
+            batch_size=args.batch_size,
         )
         for mode in modes
     }
@@ -275,48 +277,57 @@ def keep_rollouts(args: Namespace, source: RolloutSource, inputs: Sequence[Path]
         )
 
 
-def build(args: Namespace) -> None:
-    limits = check_arguments(args)
+def load_source(args: Namespace, limits: Limits) -> tuple[RolloutSource, list[Path], dict[str, Any]]:
+    """The rollouts that the command asks for, the files they depend on, and settings beside the arguments.
+
+    Whatever can be refused is refused here; no weights are read.
+    """
     given = parse_teachers(args.teacher)
     configs = rollout_configs(args, limits)
     first = open_teachers(given)
     catalog = require_catalog(first)
     wanted = [name.strip() for name in (args.domains or "").split(",") if name.strip()]
-    teachers = assign_teachers(given, wanted, sorted(set(domain_names(catalog))))
-    max_history, language = choose_asking(args, teachers)
+    paths = assign_teachers(given, wanted, sorted(set(domain_names(catalog))))
+    max_history, language = choose_asking(args, paths)
     settings = prompt_settings(language, RECOMMENDATION_SETS)
     args.catalog = first.path
-    prompts, part = load_prompts(args, catalog, teachers)
-    models = list(dict.fromkeys(teachers.values()))
-    inputs = [*part.inputs, args.data / ITEMS_FILE, *(path / WEIGHTS_FILE for path in models)]
-    for folder in (args.rollouts, args.pairs):
-        if folder is not None and not (folder / MANIFEST_NAME).is_file():
-            require_output_dir(folder, args.overwrite, [args.data, *models])
+    prompts, part = load_prompts(args, catalog, paths)
     facts = load_item_facts(args.data, catalog)
-    options = {"style": "chat", "max_history": max_history, "language": language}
-    models_by_domain = Teachers(teachers, {**options, "device": args.device, "dtype": args.dtype})
+    asking = {"style": "chat", "max_history": max_history, "language": language}
+    teachers = Teachers(paths, {**asking, "device": args.device, "dtype": args.dtype})
     source = RolloutSource(
         prompts,
         part.user_ids,
         facts,
         catalog.codes,
-        models_by_domain,
+        teachers,
         configs,
         TraceChecks(facts, args.citations),
         RecommendationRows("rft", facts.format, language),
         args.max_similarity,
         args.seed,
     )
+    models = list(dict.fromkeys(paths.values()))
+    inputs = [*part.inputs, args.data / ITEMS_FILE, *own_prompt_files(language), *(p / WEIGHTS_FILE for p in models)]
+    for folder in (args.rollouts, args.pairs):
+        if folder is not None and not (folder / MANIFEST_NAME).is_file():
+            require_output_dir(folder, args.overwrite, [args.data, *models])
     extra = {
-        "teachers": {domain: models_by_domain.name(domain) for domain in teachers},
+        "teachers": {domain: teachers.name(domain) for domain in paths},
         "modes": list(configs),
         "max_history": max_history,
+        "prompts": {"asked": len(prompts), **prompts.counts},
         **settings,
     }
+    return source, inputs, extra
+
+
+def build(args: Namespace) -> None:
+    limits = check_arguments(args)
+    source, inputs, extra = load_source(args, limits)
     keep_rollouts(args, source, inputs, extra)
     if args.pairs is not None:
-        own = {"pairs_per_prompt": args.pairs_per_prompt}
-        manifest = make_manifest(PAIRS_KIND, args.rollouts, own)
+        manifest = make_manifest(PAIRS_KIND, args.rollouts, {"pairs_per_prompt": args.pairs_per_prompt})
         if not is_made_of(args.pairs, manifest):
             done = write_pairs(args.rollouts, args.pairs, args.overwrite, manifest, args.pairs_per_prompt)
             print(f"wrote {args.pairs}: {done['counts']['pairs']} pairs")
