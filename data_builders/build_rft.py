@@ -48,27 +48,21 @@ from data_builders.rft_outputs import (
     write_corpus,
     write_pairs,
 )
-from data_builders.rft_rollouts import CITATIONS, RolloutSource, Teachers, TraceChecks
+from data_builders.rft_rollouts import CITATIONS, RolloutSource, TraceChecks
 from data_builders.rft_selection import SELECTION_OPTIONS, Limits, add_selection_arguments, limits_from_arguments
+from data_builders.rft_teachers import Teachers, assign_teachers, choose_asking, open_teachers, parse_teachers
 from data_builders.think_rows import RecommendationRows
 from data_builders.working_folder import remove_published_shards
 from onereason.cognition.facts import load_item_facts
 from onereason.data.prompt_sets import own_prompt_files
 from onereason.data.prompts import RECOMMENDATION_SETS
 from onereason.data.schema import ITEMS_FILE
-from onereason.decoding.recommender import DEFAULT_LANGUAGE, DEFAULT_MAX_HISTORY, DTYPES, read_prompt_settings
+from onereason.decoding.recommender import DTYPES
 from onereason.errors import ConfigError, DataError, StorageError
 from onereason.io import MANIFEST_NAME, build_manifest, require_output_dir
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.trie import domain_positions
-from onereason.model.folder import (
-    WEIGHTS_FILE,
-    ModelFolder,
-    load_tokenizer_folder,
-    require_catalog,
-    require_same_items,
-    require_same_tokens,
-)
+from onereason.model.folder import WEIGHTS_FILE, require_catalog
 from onereason.rl.prompts import PromptConfig, Prompts, build_prompts
 from onereason.rl.rollout import RolloutConfig, RolloutSampling
 
@@ -98,87 +92,6 @@ ROLLOUT_OPTIONS = (
     *SPLIT_OPTIONS,
 )
 """Arguments that rollouts and their verdicts depend on."""
-
-ALL = "*"
-"""Names the teacher of every domain that has none of its own."""
-
-
-# -- teachers -------------------------------------------------------------------------------------------------------
-
-
-def parse_teachers(values: Sequence[str]) -> dict[str, Path]:
-    """`["video=DIR", "DIR"]` -> folder by domain; the one without a domain under `ALL`."""
-    teachers: dict[str, Path] = {}
-    for text in values:
-        domain, equals, folder = text.partition("=")
-        if not equals or "/" in domain:  # a path may hold an equals sign itself
-            domain, folder = ALL, text
-        if not domain or not folder:
-            raise ConfigError(f"--teacher {text!r}: write DOMAIN=FOLDER, or FOLDER for all domains.")
-        if domain in teachers:
-            what = "two folders for all domains" if domain == ALL else f"domain {domain!r} twice"
-            raise ConfigError(f"--teacher names {what} ({teachers[domain]} and {folder}).")
-        teachers[domain] = Path(folder).resolve()
-    return teachers
-
-
-def open_teachers(teachers: Mapping[str, Path]) -> ModelFolder:
-    """The first teacher's folder without weights; refuses teachers that do not speak and know the same.
-
-    Raises:
-        ModelError, FormatError, CatalogError: a folder that is incomplete, or of another vocabulary, format or catalog.
-    """
-    first: ModelFolder | None = None
-    for domain, path in teachers.items():
-        what = "--teacher" if domain == ALL else f"--teacher {domain}"
-        folder = load_tokenizer_folder(path)
-        require_catalog(folder)
-        first = first or folder
-        require_same_tokens(first, folder, what, "the first teacher")
-        require_same_items(first, folder, what, "the first teacher")
-    assert first is not None, "the parser requires a teacher"
-    return first
-
-
-def choose_asking(args: Namespace, teachers: Mapping[str, Path]) -> tuple[int, str]:
-    """How many items prompts show, and in which language: as the teachers record it, unless the command says it."""
-    chosen = []
-    for name, default in (("max_history", DEFAULT_MAX_HISTORY), ("language", DEFAULT_LANGUAGE)):
-        said = getattr(args, name)
-        recorded = {read_prompt_settings(path).get(name, default) for path in teachers.values()}
-        if said is None and len(recorded) > 1:
-            raise ConfigError(
-                f"teachers were trained with different prompts ({name}: {', '.join(sorted(map(str, recorded)))}); say "
-                f"--{name.replace('_', '-')}."
-            )
-        chosen.append(recorded.pop() if said is None else said)
-    if chosen[0] < 1:
-        raise ConfigError(f"--max-history must be at least 1, got {chosen[0]}.")
-    return chosen[0], chosen[1]
-
-
-def assign_teachers(teachers: Mapping[str, Path], wanted: Sequence[str], known: Sequence[str]) -> dict[str, Path]:
-    """The teacher of each domain that is asked for.
-
-    Args:
-        wanted: domains asked for; empty takes those that teachers name, or all where one teaches all.
-        known: domains of the catalog.
-
-    Raises:
-        ConfigError: a domain that is unknown, or has no teacher, or a teacher that no one asks.
-    """
-    named = [domain for domain in teachers if domain != ALL]
-    asked = list(wanted) or (list(known) if ALL in teachers else named)
-    for option, domains in (("--teacher", named), ("--domains", asked)):
-        if unknown := sorted(set(domains) - set(known)):
-            raise ConfigError(f"{option} names {unknown[0]!r}; the catalog's domains are {', '.join(known)}.")
-    if idle := sorted(set(named) - set(asked)):
-        raise ConfigError(f"--teacher names {idle[0]!r}, which --domains leaves out; leave it out, or ask for it.")
-    if missing := sorted(d for d in asked if d not in teachers and ALL not in teachers):
-        raise ConfigError(f"domain {missing[0]!r} has no teacher; give --teacher {missing[0]}=FOLDER.")
-    if all(domain in teachers for domain in asked) and ALL in teachers:
-        raise ConfigError(f"--teacher {teachers[ALL]} is left without a domain: each has a teacher of its own.")
-    return {domain: teachers.get(domain, teachers.get(ALL, Path())) for domain in asked}
 
 
 # -- prompts and rollouts -------------------------------------------------------------------------------------------

@@ -20,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_builders.cards import Row
 from data_builders.rft_selection import find_repeated
+from data_builders.rft_teachers import Teachers
 from data_builders.shards import Reject, hash_id
 from data_builders.think_rows import RecommendationRows
 from onereason.cognition.checks.citations import CitationReader
@@ -34,13 +35,13 @@ from onereason.cognition.checks.patterns import PatternReader
 from onereason.cognition.checks.problem import Problem, excerpt
 from onereason.cognition.checks.structure import check_tokens
 from onereason.cognition.facts import ItemFacts
-from onereason.decoding.recommender import Recommender, load_recommender
+from onereason.decoding.recommender import Recommender
 from onereason.decoding.stems import check_prompt_lengths
 from onereason.rl.extract import build_reward_inputs
 from onereason.rl.guards import hits
 from onereason.rl.prompts import Prompts
 from onereason.rl.records import RewardInputs
-from onereason.rl.rollout import RolloutConfig, Rollouts, roll_out
+from onereason.rl.rollout import RolloutConfig, roll_out
 
 CITATIONS = ("catalog", "history")
 """Where what a trace cites must stand."""
@@ -100,29 +101,20 @@ class TraceChecks:
         return Problem(f"leak_{found[0].kind}", found[0].excerpt) if found else None
 
 
-@dataclass
-class Teachers:
-    """Models by domain, one of them in memory at a time.
+class Batch(NamedTuple):
+    """Rollouts of several prompts in one mode, as they are judged.
 
     Attributes:
-        paths: domain -> model folder.
-        options: of `load_recommender`, with `max_history`.
+        inputs: what was rolled out.
+        found: bool `[G, N, K]`; True selects hits.
+        tokens: token ids of every trace of every prompt.
+        logprobs: float64 `[G, N, K]`, of the items.
     """
 
-    paths: Mapping[str, Path]
-    options: Mapping[str, Any]
-    _loaded: tuple[Path, Recommender] | None = field(default=None, repr=False)
-
-    def recommender(self, domain: str) -> Recommender:
-        path = self.paths[domain]
-        if self._loaded is None or self._loaded[0] != path:
-            self._loaded = None  # the model before leaves memory first
-            self._loaded = (path, load_recommender(path, **self.options))
-        return self._loaded[1]
-
-    def name(self, domain: str) -> str:
-        """Who writes, as rows and manifests say it: `local:` and the end of the folder's path."""
-        return f"local:{'/'.join(self.paths[domain].resolve().parts[-2:])}"
+    inputs: RewardInputs
+    found: np.ndarray
+    tokens: list[list[list[int]]]
+    logprobs: np.ndarray
 
 
 @dataclass
@@ -182,9 +174,9 @@ class RolloutSource:
         batches = groupby(self._units[start:stop], key=lambda unit: (self._path(unit), unit[0]))
         for (_, mode), units in batches:
             asked = [number for _, number in units]
-            rollouts, inputs = self._roll_out(mode, asked)
+            batch = self._roll_out(mode, asked)
             for place, number in enumerate(asked):
-                row, rejected = self._judge(mode, number, place, rollouts, inputs)
+                row, rejected = self._judge(mode, number, place, batch)
                 rows += [row] if row is not None else []
                 rejects += rejected
         return rows, rejects
@@ -192,7 +184,7 @@ class RolloutSource:
     def _path(self, unit: tuple[str, int]) -> Path:
         return self.teachers.paths[self.prompts.domains[unit[1]]]
 
-    def _roll_out(self, mode: str, asked: Sequence[int]) -> tuple[Rollouts, RewardInputs]:
+    def _roll_out(self, mode: str, asked: Sequence[int]) -> Batch:
         prompts, config = self.prompts, self.configs[mode]
         recommender = self.teachers.recommender(prompts.domains[asked[0]])
         self._check_lengths(recommender, self._path((mode, asked[0])))
@@ -203,7 +195,9 @@ class RolloutSource:
         self.num_asked += len(asked)
         self.num_tokens += rollouts.num_generated_tokens
         self._counts["generated_tokens"] += rollouts.num_generated_tokens
-        return rollouts, build_reward_inputs(recommender, prompts, asked, rollouts)
+        inputs = build_reward_inputs(recommender, prompts, asked, rollouts)
+        logprobs = rollouts.logprobs.double().sum(-1).cpu().numpy()
+        return Batch(inputs, hits(inputs), rollouts.traces.lists(), logprobs)
 
     def _check_lengths(self, recommender: Recommender, path: Path) -> None:
         """Refuses a teacher's longest prompt before its first rollout."""
@@ -227,31 +221,33 @@ class RolloutSource:
         """The seed of a prompt's rollouts, which depends on the prompt alone."""
         return self.seed, int.from_bytes(hash_id(f"{self._name(number)}:{mode}"), "little")
 
-    def _judge(
-        self, mode: str, number: int, place: int, rollouts: Rollouts, inputs: RewardInputs
-    ) -> tuple[Row | None, list[Reject]]:
-        """A prompt's row, None without a verified hit, and what of its rollouts gives none."""
-        found = hits(inputs)[place]  # [N, K]
+    def _judge(self, mode: str, number: int, place: int, batch: Batch) -> tuple[Row | None, list[Reject]]:
+        """A prompt's row, None without a verified hit, and what of its rollouts gives none.
+
+        Args:
+            number, place: of the prompt, among all and in the batch.
+        """
+        found = batch.found[place]  # [N, K]
         counted = f"{mode}_{self.prompts.domains[number]}"
         self._counts[f"asked_{counted}"] += 1
-        self._counts[f"traces_{counted}"] += found.shape[0] if mode == "think" else 0
+        if mode == "think":
+            self._counts[f"traces_{counted}"] += found.shape[0]
         self._counts[f"hit_{counted}"] += 0
         name = f"{self._name(number)}:{mode}"
         if mode == "think":
-            verified, rejects = self._judge_traces(number, place, rollouts, inputs, found)
+            verified, rejects = self._judge_traces(number, place, batch)
         else:
-            verified, rejects = self._judge_answers(number, place, inputs, found)
+            verified, rejects = self._judge_answers(number, place, batch)
         rejects = [Reject(f"{name}:{reject.id}", reject.reason, reject.detail) for reject in rejects]
         if not any(rollout["hit"] for rollout in verified):
             return None, rejects
         self._counts[f"hit_{counted}"] += 1
         positive = int(self.prompts.positives[number][0])
-        shown = self._shown(number)
-        logprobs = rollouts.logprobs[place].double().sum(-1).cpu().numpy()
+        difficulty = measure_difficulty(mode, found, batch.inputs.legal[place], batch.logprobs[place])
         asked = self.rows.row(
             name,
             self.user_ids[self.prompts.users[number]],
-            "".join([self.facts.patterns[item] for item in shown]),
+            "".join([self.facts.patterns[item] for item in self._shown(number)]),
             self.facts.domains[positive],
             "",
             "" if mode == "think" else None,
@@ -261,17 +257,15 @@ class RolloutSource:
             **asked,
             "messages": asked["messages"][:-1],
             "teacher": self.teachers.name(self.prompts.domains[number]),
-            "difficulty": measure_difficulty(mode, found, inputs.legal[place], logprobs),
+            "difficulty": difficulty,
             "rollouts": verified,
         }, rejects
 
-    def _judge_traces(
-        self, number: int, place: int, rollouts: Rollouts, inputs: RewardInputs, found: np.ndarray
-    ) -> tuple[list[dict[str, Any]], list[Reject]]:
+    def _judge_traces(self, number: int, place: int, batch: Batch) -> tuple[list[dict[str, Any]], list[Reject]]:
         """Verified traces of a prompt, hits before misses. A trace's answer is the first of its items that hits; of a
         miss, the first item."""
         positives, shown = self.prompts.positives[number], self._shown(number)
-        tokens = rollouts.traces.token_ids[place].tolist()
+        inputs, found, tokens = batch.inputs, batch.found[place], batch.tokens[place]
         passed: list[tuple[int, str, str, bool]] = []
         reasons: dict[int, Problem] = {}
         for n in range(found.shape[0]):
@@ -289,7 +283,7 @@ class RolloutSource:
             elif problem is not None:
                 reasons[n] = problem
         passed.sort(key=lambda one: not one[3])  # stable: hits first
-        again = find_repeated([[t for t in tokens[n] if t >= 0] for n, *_ in passed], self.max_similarity)
+        again = find_repeated([tokens[n] for n, *_ in passed], self.max_similarity)
         verified = []
         for (n, trace, answer, hit), other in zip(passed, again, strict=True):
             if other is None:
@@ -299,12 +293,10 @@ class RolloutSource:
                 reasons[n] = Problem("trace_twice" if same else "trace_similar", f"as trace {passed[other][0]}")
         return verified, [Reject(str(n), problem.reason, problem.detail) for n, problem in sorted(reasons.items())]
 
-    def _judge_answers(
-        self, number: int, place: int, inputs: RewardInputs, found: np.ndarray
-    ) -> tuple[list[dict[str, Any]], list[Reject]]:
+    def _judge_answers(self, number: int, place: int, batch: Batch) -> tuple[list[dict[str, Any]], list[Reject]]:
         """The distinct hits of a prompt that was answered at once, in the order in which they were rolled out."""
-        positives = self.prompts.positives[number]
-        items = [self._positive(positives, codes) for codes in inputs.candidates[place][found]]
+        positives, inputs = self.prompts.positives[number], batch.inputs
+        items = [self._positive(positives, codes) for codes in inputs.candidates[place][batch.found[place]]]
         if not items:
             return [], [Reject("0", "miss", f"none of {int(inputs.legal[place].sum())} items")]
         answers = list(dict.fromkeys(self.facts.patterns[item] for item in items))
