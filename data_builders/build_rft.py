@@ -239,16 +239,22 @@ def build(args: Namespace) -> None:
     limits = check_arguments(args)
     source, inputs, extra = load_source(args, limits)
     keep_rollouts(args, source, inputs, extra)
+    lack: DataError | None = None
     if args.pairs is not None:
         manifest = make_manifest(PAIRS_KIND, args.rollouts, {"pairs_per_prompt": args.pairs_per_prompt})
         if not is_made_of(args.pairs, manifest):
-            done = write_pairs(args.rollouts, args.pairs, args.overwrite, manifest, args.pairs_per_prompt)
-            print(f"wrote {args.pairs}: {done['counts']['pairs']} pairs")
+            try:
+                done = write_pairs(args.rollouts, args.pairs, args.overwrite, manifest, args.pairs_per_prompt)
+                print(f"wrote {args.pairs}: {done['counts']['pairs']} pairs")
+            except DataError as error:  # said once the corpus is written
+                lack = error
     manifest = make_manifest("corpus", args.rollouts, {name: getattr(args, name) for name in SELECTION_OPTIONS})
     done = write_corpus(args.rollouts, args.out, args.overwrite, manifest, limits)
     print(f"wrote {args.out}: {done['counts']['rows']} rows, rejected {done['rejected']}")
     for warning in describe_lacks(done["counts"], limits):
         print(f"warning: {args.out}: {warning}", file=sys.stderr)
+    if lack is not None:
+        raise lack
 
 
 def domain_names(catalog: Catalog) -> list[str]:

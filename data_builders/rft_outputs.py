@@ -190,7 +190,7 @@ def write_pairs(
         if not tally.counts["pairs"]:
             raise DataError(
                 f"no pair is left for {out}: no prompt has both a verified hit and a verified miss "
-                f"({tally.rejected['no_verified_miss']} prompts have hits alone); ask more prompts, or raise "
+                f"({tally.rejected['no_verified_miss']} prompts with hits have no miss); ask more prompts, or raise "
                 "--num-traces."
             )
         finished = {**manifest, **tally.to_manifest()}

@@ -256,6 +256,23 @@ def test_rollouts_of_a_prompt_depend_on_seed_and_prompt_alone(rft_world, all_hit
     assert not any(row == rows.get(row_id) for row_id, row in of_others.items() if row["difficulty"])
 
 
+def test_a_longer_horizon_has_several_right_answers(rft_world, tmp_path):
+    options = ["--horizon", 3, "--max-per-prompt", 99, "--max-bin-share", 1, "--no-think-share", 0.9]
+    rows = read_jsonl(build(rft_world, tmp_path / "out", *options) / "rows.jsonl")
+    train = {f"u{user}": history[:-2] for user, history in enumerate(histories())}
+    said = defaultdict(list)
+    for row in rows:
+        user, place, mode, _ = row["id"].split(":")
+        ahead = train[user][int(place) : int(place) + 3]
+        right = [ITEMS.render(item) for item in ahead if ITEMS.domains[item] == ITEMS.domains[ahead[0]]]
+        answer = parse_answer(row["messages"][-1]["content"]).answer
+        assert answer in right and row["domain"] == ITEMS.domains[ahead[0]]
+        said[user, place, mode].append(right.index(answer))
+    assert {n for of in said.values() for n in of} >= {0, 1}
+    direct = [of for (*_, mode), of in said.items() if mode == "no_think"]
+    assert max(map(len, direct)) > 1 and all(len(set(of)) == len(of) for of in direct)
+
+
 def test_cited_items_may_have_to_stand_in_the_history(rft_world, all_hits, tmp_path):
     strict = build(rft_world, tmp_path / "out", *ALL_HITS, "--no-think-share", 0, "--citations", "history")
     shown = {f"{user}:{place}": {codes_of(int(i)) for i in before} for user, place, before, _ in moments()}
@@ -411,6 +428,9 @@ def test_another_choice_of_rows_needs_no_new_rollouts(rft_world, tmp_path, monke
     assert "holds rollouts of another build (different: seed); choose another" in capsys.readouterr().err
     assert main(arguments(rft_world, out, "--top-k", 5)) == 2
     assert "holds rollouts of another build (different: top_k); choose another" in capsys.readouterr().err
+    monkeypatch.undo()
+    build(rft_world, out, "--seed", 1, "--overwrite")
+    assert read_json(out.with_name("out_rollouts") / "manifest.json")["seed"] == 1
 
 
 # -- the same bytes -------------------------------------------------------------------------------------------------
@@ -530,6 +550,16 @@ def test_a_domain_that_nothing_hits_is_counted_and_said(rft_world, tmp_path, mon
     assert "no row is left" in capsys.readouterr().err
 
 
+def test_a_corpus_without_pairs_is_whole_and_the_lack_is_an_error(rft_world, tmp_path, monkeypatch, capsys):
+    real = rft_rollouts.hits
+    monkeypatch.setattr(rft_rollouts, "hits", lambda inputs: real(inputs).any((1, 2), keepdims=True) & inputs.legal)
+    assert (
+        main(arguments(rft_world, tmp_path / "out", "--pairs", tmp_path / "pairs")) == 2
+    )  # all traces of a prompt hit
+    assert "no prompt has both a verified hit and a verified miss" in capsys.readouterr().err
+    assert not (tmp_path / "pairs").exists() and read_jsonl(tmp_path / "out" / "rows.jsonl")
+
+
 # -- what corpora and pairs are for ---------------------------------------------------------------------------------
 
 
@@ -588,10 +618,12 @@ def test_trl_trains_on_pairs(rft_world, all_hits, tmp_path):
         train_dataset=pairs,
         processing_class=folder.tokenizer,
     )
-    batch = trainer.data_collator([trainer.train_dataset[0]])
-    texts = folder.tokenizer.batch_decode(batch["input_ids"])
-    for text, side in zip(texts, ("chosen", "rejected"), strict=True):
-        assert text.count("<think>") == 1 and pairs[0][side][0]["content"] in text
+    decode = folder.tokenizer.decode
+    for example, pair in zip(trainer.train_dataset, pairs, strict=True):
+        asked = folder.tokenizer.apply_chat_template(pair["prompt"], tokenize=False, add_generation_prompt=True)
+        assert decode(example["prompt_ids"]) == asked
+        for side in ("chosen", "rejected"):
+            assert decode(example[f"{side}_ids"]) == f"{pair[side][0]['content']}<|im_end|>\n"
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert losses[0] == pytest.approx(np.log(2), abs=1e-4)
