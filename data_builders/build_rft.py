@@ -4,7 +4,7 @@ r"""Rejection sampling: rows that specialists have proved right, to unify them i
         --teacher video=runs/rl_video/model --teacher ad=runs/rl_ad/model --max-prompts 20000
     python -m data_builders.build_rft ... --pairs runs/pairs     # hit against miss, for TRL's DPOTrainer
     accelerate launch -m recipes.sft --config recipes/configs/sft/mixture.yaml model=runs/rl/model out=runs/rft \
-        data.corpora.mixture=runs/corpora/rft
+        data.corpora.mixture=runs/corpora/rft selection.data=runs/world
 
 Each prompt is a moment of a training timeline, as reinforcement asks it. Its domain's teacher writes N traces, K items
 behind each. A trace with a right answer among its items is a hit; one that closes, cites items of the catalog and gives
