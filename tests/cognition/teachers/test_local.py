@@ -128,7 +128,7 @@ def test_batches_and_neighbours_do_not_matter(path, settings):
 
 
 def test_sampling_depends_on_seed_and_id(path):
-    same = [Question(name, "tea") for name in "abcdef"]
+    same = [Question(name, "tea tea ?") for name in "abcdefghijkl"]
     found = LocalTeacher(path, **SAMPLED).write(same)
     assert len({(draft.text, draft.completion_tokens) for draft in found}) > 1
     assert LocalTeacher(path, **SAMPLED | {"seed": 6}).write(same) != found
