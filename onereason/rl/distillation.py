@@ -44,7 +44,7 @@ def select_informative(gains: torch.Tensor, share: float) -> torch.Tensor:
     before = torch.nn.functional.pad(descending.cumsum(0), (1, 0))[:-1]  # what those ahead of each one sum to
     kept = torch.zeros_like(gains, dtype=torch.bool)
     # The rounding of a product is no missing share.
-    kept[order[(before < (share - 1e-9) * descending.sum()) & (descending > 0)]] = True
+    kept[order[before < (share - 1e-9) * descending.sum()]] = True
     return kept
 
 

@@ -133,7 +133,7 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
     least |= {name: config.min_entropy for name in names if name.startswith("item_entropy")}
     for name, share in least.items():
         start, now = _mean(first, f"rollout/{name}"), _mean(last, f"rollout/{name}")
-        if start is None or now is None or start <= 0:
+        if start is None or now is None:
             continue
         if name == "closed" and start < share:
             continue  # a start model that hardly closes is no measure

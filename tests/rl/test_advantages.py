@@ -109,7 +109,7 @@ def test_a_trace_does_not_answer_for_what_was_put_under_it():
 
 
 def test_groups_that_were_not_kept_are_0_and_counted_once():
-    rewards = np.concatenate([REWARDS, 4 * REWARDS, np.ones((1, 2, 2))])
+    rewards = np.concatenate([REWARDS, np.nan * REWARDS, np.ones((1, 2, 2))])
     found = compute(rewards, kept=[True, False, False], scale="batch")
     alone = compute(REWARDS, scale="batch")
     assert np.array_equal(found.item[:1], alone.item) and np.array_equal(found.trace[:1], alone.trace)
