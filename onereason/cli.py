@@ -20,6 +20,7 @@ VERBS = {
     "extend": "add a format's itemic tokens to a Qwen3 model and tokenizer",
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",
     "evaluate-layers": "what a model writes freely: items, relations, interests, the next item, language; both modes",
+    "pipeline": "the stages of a whole project from one file: runs what is not done, and reports on all of them",
     "recommend": "ranked items with captions for one user or a list of items",
 }
 

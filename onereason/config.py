@@ -73,11 +73,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+"""Of the key `<<`, which takes over the keys of another group; keys beside it win."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-3` as a string; people mean a number. Repeated keys are refused."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value if key.tag != _MERGE]
         twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
         if twice is not None:
             raise yaml.YAMLError(f"key {twice!r} stands twice")

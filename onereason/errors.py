@@ -39,5 +39,9 @@ class CollapseError(OnereasonError, RuntimeError):
     """A run of reinforcement was stopped because one of the figures it is watched by collapsed."""
 
 
+class StageError(OnereasonError, RuntimeError):
+    """A stage of a pipeline failed."""
+
+
 class StorageError(OnereasonError, RuntimeError):
     """An output cannot be written: no space, no permission, or it exists already."""

@@ -116,6 +116,8 @@ class SelectionConfig:
     """Steps between validations; below 1 a share of all steps."""
     max_users: int | None = 2000
     """Validation users, sampled by seed; None takes all."""
+    domains: Sequence[str] = ()
+    """Domains that validation users are asked for; empty takes all. A specialist is chosen on its own."""
     num_beams: int = 20
     """Beams of the search."""
     batch_size: int = 128
@@ -144,6 +146,7 @@ class SelectionConfig:
             num_beams=self.num_beams,
             batch_size=self.batch_size,
             max_users=self.max_users,
+            domains=tuple(self.domains),
             seed=seed,
             modes=(self.mode,),
             num_traces=self.num_traces,

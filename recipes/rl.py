@@ -18,10 +18,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onereason.data.schema import INTERACTIONS_FILE
+from onereason.data.schema import INTERACTIONS_FILE, load_dataset
+from onereason.data.timelines import build_timelines, split_leave_one_out
+from onereason.decoding.recommender import Recommender
+from onereason.errors import ConfigError
 from onereason.rl.advantages import AdvantageConfig
 from onereason.rl.losses import LossConfig
-from onereason.rl.rewards import RewardConfig
+from onereason.rl.p_score import load_p_scorer
+from onereason.rl.prompts import Prompts
+from onereason.rl.rewards import CombinedReward, Format, RewardConfig
+from onereason.rl.rewards.logged import DURATION_AWARE, P_SCORE
+from onereason.rl.values import KNOWN_VALUES, ItemValues, SignalConfig, read_duration_labels
 from recipes.common import build_validation, load_start_model
 from recipes.rl_trainer import RecommendationGRPOTrainer, Reinforcement
 from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
@@ -38,10 +45,44 @@ class RlConfig(RolloutRunConfig):
 
     reward: RewardConfig = field(default_factory=RewardConfig)
     """What rollouts are rewarded for."""
+    scorer: str | None = None
+    """Folder of the P-Score (`recipes.p_score`) that the reward `p_score` reads."""
+    signals: SignalConfig = field(default_factory=SignalConfig)
+    """What the reward `duration_aware` reads of the log."""
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     """How rewards become advantages."""
+    format_subset: int | float = 0
+    """Rollouts of each group (a number, or a share) that get an advantage of 1 more where they are legal items behind
+    closed traces (OneRec V1): against illegal ones where `rollout.items` is free. 0 for none."""
     loss: LossConfig = field(default_factory=LossConfig)
     """The policy's loss."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format_subset:
+            Format(self.format_subset)  # says what is wrong with it
+        for name, key in self.reward.build().reads.items():
+            if name not in KNOWN_VALUES:
+                raise ConfigError(
+                    f"reward {key} reads the value {name!r}, which recipes.rl does not make; it makes "
+                    f"{', '.join(KNOWN_VALUES)}."
+                )
+            if name == P_SCORE and self.scorer is None:
+                raise ConfigError(f"reward {key} needs a scorer: set scorer to a folder that recipes.p_score made.")
+
+
+def build_values(config: RlConfig, reward: CombinedReward, recommender: Recommender, prompts: Prompts) -> ItemValues:
+    """What the rewards read beside the rollouts; nothing is loaded that none of them does."""
+    names = tuple(reward.reads)
+    scorer, labels, train = None, None, []
+    if P_SCORE in names:
+        scorer = load_p_scorer(str(config.scorer), recommender.catalog, str(recommender.model.device))
+    if DURATION_AWARE in names:
+        interactions = load_dataset(config.data).interactions
+        timelines = build_timelines(interactions, recommender.catalog.index)
+        split = split_leave_one_out(timelines)
+        labels, train = read_duration_labels(interactions, timelines, split, config.signals, config.data), split.train
+    return ItemValues(names, recommender.trie, prompts, scorer, labels, train)
 
 
 def run(config: RlConfig) -> None:
@@ -54,9 +95,18 @@ def run(config: RlConfig) -> None:
     recommender = build_recommender(folder, config)
     prompts = load_prompts(config, recommender)
     reward = config.reward.build(recommender.trie.num_levels, config.rollout.num_items)
+    values = build_values(config, reward, recommender, prompts)
     validate = build_validation(config.selection, folder, config.training.seed)
     plan = Reinforcement(
-        recommender, prompts, config.rollout, config.training.seed, reward, config.advantage, config.loss
+        recommender,
+        prompts,
+        config.rollout,
+        config.training.seed,
+        reward,
+        values,
+        config.advantage,
+        config.loss,
+        config.format_subset,
     )
     add_adapters(folder, config)
     reference = load_start_model(config.model, config.training).model if config.loss.kl_beta else None

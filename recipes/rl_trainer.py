@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from onereason.itemic.trie import domain_positions
 from onereason.rl.advantages import AdvantageConfig, compute_advantages
 from onereason.rl.extract import build_reward_inputs
 from onereason.rl.guards import hits, rollout_metrics
 from onereason.rl.losses import LossConfig, compute_loss
 from onereason.rl.records import LossInputs
-from onereason.rl.rewards import CombinedReward
+from onereason.rl.rewards import CombinedReward, format_advantages
 from onereason.rl.rollout import Rollouts
 from onereason.rl.rows import build_rows
+from onereason.rl.values import ItemValues
 from recipes.rollout_trainer import Batch, RolloutPlan, RolloutTrainer
 
 
@@ -27,12 +30,16 @@ class Reinforcement(RolloutPlan):
     """What a run of reinforcement optimises.
 
     Attributes:
-        reward, advantage, loss: how rollouts are judged, and the policy moved.
+        format_subset: how many rollouts of a group get an advantage for being legal (`format_advantages`); 0 for none.
+        reward, values: how rollouts are judged, and what the rewards read for it.
+        advantage, loss: how the policy is moved.
     """
 
     reward: CombinedReward
+    values: ItemValues
     advantage: AdvantageConfig
     loss: LossConfig
+    format_subset: int | float = 0
 
 
 class RecommendationGRPOTrainer(RolloutTrainer):
@@ -46,12 +53,15 @@ class RecommendationGRPOTrainer(RolloutTrainer):
             ref_model: the frozen reference of the KL term, where there is one.
         """
         super().__init__(*args, **kwargs)
+        names, position = domain_positions(self.plan.recommender.catalog)
+        self._domains = np.array(names, dtype=object)[position].tolist()
         self._reference = None if ref_model is None else self._freeze(ref_model)
 
     def _judge(self, asked: Sequence[int], rollouts: Rollouts) -> Batch:
         """The rows of rollouts with their advantages; logs rewards and what was skipped."""
         run = self.plan
         found = build_reward_inputs(run.recommender, run.prompts, asked, rollouts, run.seed + self.state.global_step)
+        found = run.values.add_to(found, asked, rollouts, run.recommender.catalog.codes, self._domains)
         rewards = run.reward.compute(found)
         advantages = compute_advantages(
             rewards.total, found.valid, found.thinks, run.advantage, rewards.kept, found.guided
@@ -60,7 +70,10 @@ class RecommendationGRPOTrainer(RolloutTrainer):
         device = rows["labels"].device
         num_rows = len(rows["labels"])
         of_trace = torch.from_numpy(advantages.trace.reshape(num_rows, 1)).to(device).float()
-        of_item = torch.from_numpy(advantages.item.reshape(num_rows, -1)).to(device).float()
+        item = advantages.item
+        if run.format_subset:
+            item = item + format_advantages(found, run.format_subset)
+        of_item = torch.from_numpy(item.reshape(num_rows, -1)).to(device).float()
         own = of_item.gather(1, rows["item_ids"].clamp(min=0))
         rows["advantages"] = torch.where(rows["item_mask"], own, of_trace * rows["trace_mask"])
         hit = torch.from_numpy(hits(found).reshape(num_rows, -1)).to(device)

@@ -71,6 +71,18 @@ def test_numbers_with_exponents_are_numbers(tmp_path, number):
     assert load_config(Optimizer, write(tmp_path, f"learning_rate: {number}")).learning_rate == 0.001
 
 
+def test_groups_take_over_keys_of_others(tmp_path):
+    path = write(
+        tmp_path,
+        "name: a\noptimizer: &first {learning_rate: 3, betas: [0.5, 0.6]}\nsecond: {<<: *first, learning_rate: 7}\n",
+    )
+    config = load_config(Run, path)
+    assert config.second == Optimizer(7.0, (0.5, 0.6)) and config.optimizer == Optimizer(3.0, (0.5, 0.6))
+    with pytest.raises(ConfigError, match="key 'learning_rate' stands twice"):
+        text = path.read_text().replace("*first, learning_rate: 7", "*first, learning_rate: 7, learning_rate: 8")
+        load_config(Run, write(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,7 +16,7 @@ LAYERS = [
     {"itemic"},
     {"model", "data"},
     {"decoding", "cognition"},
-    {"serving", "evaluation", "rl"},
+    {"serving", "evaluation", "rl", "pipeline"},
     {"cli", "commands", "recipes", "data_builders"},
 ]
 """Rooms from the bottom up. Rooms of one layer do not import each other, save in the lowest and the highest."""

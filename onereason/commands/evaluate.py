@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude-seen", action="store_true", help="take items of the history out of every system's list"
     )
     parser.add_argument("--max-users", type=int, metavar="N", help="evaluate N users drawn with --seed (default: all)")
+    parser.add_argument(
+        "--domains",
+        type=parse_names,
+        default=(),
+        metavar="NAME,NAME",
+        help="of those users' queries, ask for items of these domains only (default: all)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
         "--policy",
@@ -154,6 +161,7 @@ def run(args: argparse.Namespace) -> int | None:
         cutoffs=args.k,
         batch_size=args.batch_size,
         max_users=args.max_users,
+        domains=args.domains,
         seed=args.seed,
         exclude_seen=args.exclude_seen,
         modes=args.modes,

@@ -65,6 +65,29 @@ def build_queries(examples: Examples, item_domain: np.ndarray) -> Queries:
     return Queries(np.asarray(users, np.int64), histories, targets, np.asarray(domains, np.int64))
 
 
+def select_domains(queries: Queries, wanted: Sequence[str], domains: Sequence[str]) -> Queries:
+    """The queries that ask for one of the `wanted` domains.
+
+    Args:
+        domains: names of the domains, as `queries.domains` numbers them.
+
+    Raises:
+        ConfigError: a domain that there is not.
+        DataError: no query asks for one of them.
+    """
+    if unknown := sorted(set(wanted) - set(domains)):
+        raise ConfigError(f"domains names {unknown[0]!r}; the format tells apart {', '.join(domains)}.")
+    kept = [i for i, domain in enumerate(queries.domains.tolist()) if domains[domain] in wanted]
+    if not kept:
+        raise DataError(f"none of the {len(queries)} queries asks for {', '.join(wanted)}; evaluate more users.")
+    return Queries(
+        queries.users[kept],
+        [queries.histories[i] for i in kept],
+        [queries.targets[i] for i in kept],
+        queries.domains[kept],
+    )
+
+
 def make_split(
     timelines: Timelines, method: str, validation_start: int | None = None, test_start: int | None = None
 ) -> Split:

@@ -187,6 +187,8 @@ def score(
         metrics: system -> `item` (and, of a model, `sid`) -> metric -> value;
         difference: the model's recall at the largest cut-off minus the best baseline's, with a 95 % interval;
         comparisons: the same of thinking and race against not thinking, at recall and NDCG;
+        recall_differences: of thinking and race minus not thinking, at recall of every cut-off;
+        recall_differences_by_domain: domain -> the same over its queries; empty where all queries are of one domain;
         details: system -> what else there is to know (see `_details`);
         by_domain, by_history_length, by_popularity, by_crossing: group -> number of queries and item-level metrics of
             each system;
@@ -218,6 +220,19 @@ def score(
     def table(chosen: np.ndarray) -> dict[str, Any]:
         return {"queries": int(chosen.sum())} | {name: hits[name].metrics(cutoffs, chosen) for name in systems}
 
+    def differences(chosen: np.ndarray | slice = slice(None)) -> list[dict[str, Any]]:
+        recalls = {
+            (name, k): recall_at_k(hits[name].hits[chosen], hits[name].num_targets[chosen], k)
+            for name in models
+            for k in cutoffs
+        }
+        return [
+            _difference(f"recall_at_{k}", name, models[0], recalls[name, k], recalls[models[0], k], seed)
+            for name in models[1:]
+            for k in cutoffs
+        ]
+
+    strata = _strata(queries, baselines, domains)
     ks, largest = list(range(1, num_ranks + 1)), max(cutoffs)
     first = hits[models[0]]
     ranks = first_hit_rank(first.hits)
@@ -235,11 +250,10 @@ def score(
                 (f"ndcg_at_{largest}", lambda h: ndcg_at_k(h.hits, h.num_targets, largest)),
             )
         ],
+        "recall_differences": differences(),
+        "recall_differences_by_domain": {domain: differences(chosen) for domain, chosen in strata["by_domain"].items()},
         "details": details,
-        **{
-            name: {group: table(chosen) for group, chosen in g.items()}
-            for name, g in _strata(queries, baselines, domains).items()
-        },
+        **{name: {group: table(chosen) for group, chosen in groups.items()} for name, groups in strata.items()},
         "curves": {"k": ks}
         | {name: [float(recall_at_k(h.hits, h.num_targets, k).mean()) for k in ks] for name, h in hits.items()},
         "hit_ranks": {"k": ks, "queries": [int((ranks == k).sum()) for k in ks], "none": int((ranks == 0).sum())},

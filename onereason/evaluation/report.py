@@ -143,6 +143,7 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
             lines += [
                 "A query's domain is given: the model's begin token is forced, and the baselines rank that domain.",
                 "",
+                *_domain_differences(results),
             ]
         if key == "by_history_length":
             lines += [f"![Recall by history length]({paths.history.name})", ""]
@@ -210,6 +211,24 @@ def _thinking(results: Mapping[str, Any], paths: ReportPaths) -> list[str]:
     if _has_path(results):
         lines += [f"![Log-likelihood along the trace]({paths.path.name})", ""]
     return lines
+
+
+def _domain_differences(results: Mapping[str, Any]) -> list[str]:
+    """Where thinking pays: a table of the differences by domain; empty where one mode was asked."""
+    rows = [
+        [
+            domain,
+            NAMES[d["system"]],
+            metric_title(d["metric"]),
+            *(f"{d[k]:+.4f}" for k in ("difference", "low", "high")),
+        ]
+        for domain, found in results["recall_differences_by_domain"].items()
+        for d in found
+    ]
+    if not rows:
+        return []
+    header = ["domain", "mode", "metric", "minus not thinking", "low", "high"]
+    return [*_table(header, rows), ""]
 
 
 def _details(results: Mapping[str, Any]) -> list[str]:
@@ -318,6 +337,8 @@ def _protocol(results: Mapping[str, Any]) -> list[str]:
             f"{results['counts']['queries_with_a_weight']:,} queries whose targets have one."
         )
     drawn = "all users" if config["max_users"] is None else f"{config['max_users']:,} users drawn with the seed"
+    if config["domains"]:
+        drawn += f", of their queries those for {', '.join(config['domains'])}"
     normalised = "each level's codes" if config["restricted"] else "the whole vocabulary"
     return [
         f"Split: {split}; {drawn}, seed {results['manifest']['seed']}; users without an example are counted above, "

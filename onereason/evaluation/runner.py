@@ -9,7 +9,7 @@ Notation: `Q` queries, `K` beams (also the number of ranks), `N` items.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from onereason.evaluation.candidates import (
 from onereason.evaluation.extract import extract_cited_items, history_validity, legality
 from onereason.evaluation.indicators import NUM_SEGMENTS
 from onereason.evaluation.processes import Processes
-from onereason.evaluation.queries import Queries, build_queries, choose_examples, target_signals
+from onereason.evaluation.queries import Queries, build_queries, choose_examples, select_domains, target_signals
 from onereason.evaluation.recommendation import (
     BASELINES,
     SYSTEM_OF_MODE,
@@ -73,6 +73,8 @@ class EvaluationConfig:
     """Prompts decoded at once."""
     max_users: int | None = None
     """Evaluate this many users, drawn with `seed`; all of them when None."""
+    domains: tuple[str, ...] = ()
+    """Of the users' queries, those for items of these domains are asked; all when empty."""
     seed: int = 0
     """Draws users, traces and bootstrap samples."""
     exclude_seen: bool = False
@@ -137,6 +139,7 @@ class EvaluationConfig:
     def record(self, mode: str) -> dict[str, Any]:
         """What of it a mode's stored candidates depend on, as JSON."""
         found = {name: getattr(self, name) for name in ("split", "max_users")} | asdict(self.generation)
+        found["domains"] = list(self.domains)
         del found["batch_size"]
         if mode == "no_think":
             del found["sampling"], found["num_traces"], found["indicators"]
@@ -147,7 +150,7 @@ class EvaluationConfig:
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with `cutoffs` under the name of its argument."""
         found = asdict(self)
-        return found | {"k": list(found.pop("cutoffs")), "modes": list(self.modes)}
+        return found | {"k": list(found.pop("cutoffs")), "modes": list(self.modes), "domains": list(self.domains)}
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,8 @@ def build_problem(
     domains, item_domain = domain_positions(catalog)
     examples = choose_examples(split, config.split, config.max_users, config.seed)
     queries = build_queries(examples, item_domain)
+    if config.domains:
+        queries = select_domains(queries, config.domains, domains)
     baselines = fit_baselines(split.train, item_domain)
     with_example = len(split.examples(config.split))
     counts = {
@@ -258,6 +263,11 @@ def score_candidates(
         "counts": counts,
         **scores,
         "traces": summarise_traces(tables["think"], queries, catalog) if "think" in tables else None,
+        "traces_by_domain": {
+            domain: summarise_traces(tables["think"].filter(pl.col("query").is_in(chosen)), queries, catalog)
+            for domain, chosen in _queries_by_domain(queries, problem.domains).items()
+            if "think" in tables
+        },
         "cost": cost,
         "machine": read_json(folder / MACHINE_FILE) if (folder / MACHINE_FILE).is_file() else None,
         "domains_told_apart": ANY_DOMAIN not in problem.domains,
@@ -338,6 +348,12 @@ def summarise_traces(table: pl.DataFrame, queries: Queries, catalog: Catalog) ->
         found["loglikelihood_path"] = values[:, 1:].mean(0).tolist()
         found["path_share"] = [part / NUM_SEGMENTS for part in range(NUM_SEGMENTS + 1)]
     return found
+
+
+def _queries_by_domain(queries: Queries, domains: Sequence[str]) -> dict[str, list[int]]:
+    """Domain -> the numbers of its queries; empty where all queries are of one domain."""
+    present = np.unique(queries.domains).tolist()
+    return {domains[d]: np.flatnonzero(queries.domains == d).tolist() for d in present} if len(present) > 1 else {}
 
 
 def _cost(table: pl.DataFrame, users: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Notation: `R` rows, `T` columns, `K` items a row, `A` advantage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -91,18 +91,15 @@ times infinity is NaN."""
 def compute_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
     """The loss of a micro-step and what to log of it.
 
-    Unscored columns may hold anything. Their log-probabilities are blanked before they are computed with, as a mask
-    behind an `exp` that overflowed leaves NaN in the gradient.
-
     Metrics: `clip_ratio/<stage>_low`, `_high`: share of the stage's weight at which the clip holds the gradient back
     (`cispo`: cuts the ratio of a positive advantage; `gbpo` has no clip), of `gspo` by the rollouts a token belongs to;
     `ratio/<stage>_mean`; `kl/rollout_<stage>`, the estimate `r - 1 - log r` of the divergence from the rollout policy;
     `kl/reference` with a KL term. Stages without a token are left out.
     """
     scored = inputs.trace_mask | inputs.item_mask
-    policy_logprobs = inputs.policy_logprobs.masked_fill(~scored, 0.0)
-    rollout_logprobs = inputs.rollout_logprobs.masked_fill(~scored, 0.0)
-    log_ratio, advantages = policy_logprobs - rollout_logprobs, inputs.advantages
+    inputs = _blank_unscored(inputs, scored)
+    policy_logprobs, rollout_logprobs, advantages = inputs.policy_logprobs, inputs.rollout_logprobs, inputs.advantages
+    log_ratio = policy_logprobs - rollout_logprobs
     bounds = _bounds(inputs, config)
     if config.type == "gspo":
         ratio, shares = rollout_ratios(inputs, log_ratio)
@@ -123,10 +120,22 @@ def compute_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
     metrics = _stage_metrics(inputs, log_ratio.detach(), held_low, held_high)
     if config.kl_beta:
         assert inputs.ref_logprobs is not None, "a KL term needs the reference's log-probabilities"
-        divergence = kl_estimate(policy_logprobs, inputs.ref_logprobs.masked_fill(~scored, 0.0))
+        divergence = kl_estimate(policy_logprobs, inputs.ref_logprobs)
         token_loss = token_loss + config.kl_beta * divergence
         metrics["kl/reference"] = _weighted_mean(divergence.detach(), inputs.token_weights, scored)
-    return LossOutputs(aggregate(token_loss.masked_fill(~scored, 0.0), inputs, config), metrics)
+    return LossOutputs(aggregate(token_loss, inputs, config), metrics)
+
+
+def _blank_unscored(inputs: LossInputs, scored: torch.Tensor) -> LossInputs:
+    """Log-probabilities, advantages and weights with 0 where nothing is scored.
+
+    What is infinite or NaN there would pass through masks that are laid on later: 0 times infinity is no 0, nor is the
+    gradient.
+    """
+    names = ("policy_logprobs", "rollout_logprobs", "advantages", "miss_weights", "ref_logprobs")
+    values = {name: getattr(inputs, name) for name in names}
+    blank = {name: value.masked_fill(~scored, 0.0) for name, value in values.items() if value is not None}
+    return replace(inputs, **blank)
 
 
 def bounded_exp(log_ratio: torch.Tensor) -> torch.Tensor:

@@ -94,9 +94,43 @@ def test_race_and_merge_equal_plain_loops(world, finished):
                 )
             ]
             hits[system].append(target in items[:BEAMS])
-    metrics = read_json(finished)["metrics"]
+    results = read_json(finished)
     for system, found in hits.items():
-        assert metrics[system]["item"]["recall_at_6"] == pytest.approx(np.mean(found), rel=1e-9)
+        assert results["metrics"][system]["item"]["recall_at_6"] == pytest.approx(np.mean(found), rel=1e-9)
+
+    # Differences and traces by domain of the target, over the same hits.
+    domains = np.array([catalog.domains[int(target[0])] for target in split.test.targets])
+    gain = {system: np.array(hits[system], float) - np.array(hits["model"], float) for system in ("think", "race")}
+    by_domain = results["recall_differences_by_domain"]
+    assert set(by_domain) == set(domains) == {"video", "prod"}
+    for group, chosen in (("all", domains != ""), *((d, domains == d) for d in by_domain)):
+        lines = results["recall_differences"] if group == "all" else by_domain[group]
+        assert [(line["system"], line["metric"]) for line in lines] == [
+            (system, f"recall_at_{k}") for system in ("think", "race") for k in (2, 6)
+        ]
+        for line in lines:
+            assert line["low"] <= line["difference"] <= line["high"] and line["baseline"] == "model"
+            if line["metric"] == "recall_at_6":
+                assert line["difference"] == pytest.approx(gain[line["system"]][chosen].mean(), abs=1e-12)
+        if group != "all":
+            own = think.filter(pl.col("query").is_in(np.flatnonzero(chosen).tolist()))
+            gained = np.array([path[-1] - path[0] for path in own["loglikelihoods"].to_list()])
+            traces = results["traces_by_domain"][group]
+            assert traces["traces"] == own.height == 2 * chosen.sum()
+            assert traces["delta_loglikelihood"] == pytest.approx(gained.mean(), rel=1e-9)
+
+
+def test_some_domains_are_the_slice_of_all(world, finished, tmp_path):
+    out = tmp_path / "results.json"
+    assert evaluate(world, out, "--domains", "prod", modes=("--modes", "no_think")) == 0
+    found, whole = read_json(out), read_json(finished)["by_domain"]["prod"]
+    assert found["counts"]["queries"] == whole["queries"] > 0
+    assert found["metrics"]["model"]["item"] == whole["model"]
+    assert found["metrics"]["markov"]["item"] == whole["markov"]
+    assert found["manifest"]["config"]["domains"] == ["prod"] and found["by_domain"] == {}
+    assert "of their queries those for prod" in (tmp_path / "report.md").read_text()
+    assert evaluate(world, out, "--rescore", modes=("--modes", "no_think")) == 2  # candidates of all were not stored
+    assert evaluate(world, tmp_path / "x.json", "--domains", "goods", modes=("--modes", "no_think")) == 2
 
 
 def test_report_sets_modes_side_by_side(finished):

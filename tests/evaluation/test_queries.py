@@ -7,7 +7,13 @@ import pytest
 
 from onereason.data.timelines import Examples, Split, Timelines
 from onereason.errors import ConfigError, DataError
-from onereason.evaluation.queries import build_queries, choose_examples, history_stratum, make_split
+from onereason.evaluation.queries import (
+    build_queries,
+    choose_examples,
+    history_stratum,
+    make_split,
+    select_domains,
+)
 
 
 def test_one_query_a_user_and_domain():
@@ -22,6 +28,19 @@ def test_one_query_a_user_and_domain():
     assert [t.tolist() for t in queries.targets] == [[2, 0, 2], [1], [3]]
     assert queries.history_lengths.tolist() == [2, 2, 0]
     assert queries.last_items.tolist() == [3, 3, -1]
+
+
+def test_queries_of_some_domains():
+    examples = Examples(np.array([4, 9]), [np.array([0, 3]), np.array([1])], [np.array([2, 1, 0]), np.array([3])])
+    queries = build_queries(examples, np.array([0, 1, 0, 1]))  # users 4, 4, 9 ask for domains 0, 1, 1
+    found = select_domains(queries, ["prod"], ["video", "prod", "ad"])
+    assert found.users.tolist() == [4, 9] and found.domains.tolist() == [1, 1]
+    assert [h.tolist() for h in found.histories] == [[0, 3], [1]]
+    assert [t.tolist() for t in found.targets] == [[1], [3]]
+    with pytest.raises(ConfigError, match="domains names 'goods'; the format tells apart video, prod, ad"):
+        select_domains(queries, ["prod", "goods"], ["video", "prod", "ad"])
+    with pytest.raises(DataError, match="none of the 3 queries asks for ad"):
+        select_domains(queries, ["ad"], ["video", "prod", "ad"])
 
 
 def test_strata_by_hand():

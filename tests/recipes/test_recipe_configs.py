@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from onereason.config import load_config
+from onereason.pipeline.config import PipelineConfig
 from recipes.align import AlignConfig
+from recipes.common import SelectionConfig
 from recipes.distill import DistillConfig
 from recipes.p_score import PScoreConfig
 from recipes.rl import RlConfig
@@ -29,6 +31,7 @@ CLASSES = {
     "rl": RlConfig,
     "distill": DistillConfig,
     "p_score": PScoreConfig,
+    "pipeline": PipelineConfig,
 }
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 
@@ -43,12 +46,18 @@ def test_recipe_configuration_loads(path: Path, tmp_path: Path) -> None:
     config = load_config(CLASSES[path.relative_to(CONFIGS).parts[0]], path)
     if isinstance(config, PScoreConfig):
         assert config.objectives
+    elif isinstance(config, PipelineConfig):
+        assert config.stages
     elif isinstance(config, RolloutRunConfig):
         training, rollout = config.training, config.rollout
         make = make_rl_arguments(rollout.num_traces, config.minibatches, config.num_iterations)
         build_training_arguments(replace(training, bf16=False), tmp_path, config.selection, make)
     else:
         assert set(config.data.shares) <= set(config.data.corpora)
+
+
+def test_a_checkpoint_is_chosen_on_the_domains_asked_for() -> None:
+    assert SelectionConfig(domains=["ad"]).evaluation(seed=3).domains == ("ad",)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -16,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import launch, losses, run_in_process, weights
 from rl_worlds import rollout_overrides
 
+from onereason.data.schema import Dataset, load_dataset, save_dataset
 from onereason.errors import CollapseError, ConfigError, DataError, OnereasonError, RewardError
 from onereason.io import read_jsonl
 from onereason.model.folder import load_model_folder
+from onereason.rl.p_score import PScoreNetwork, PScoreNetworkConfig, PScorer, save_p_scorer
 from recipes.rl import RlConfig
 from recipes.teachers import ADAPTER_CONFIG, Teachers
 
@@ -172,6 +175,17 @@ def test_the_reference_is_the_start_model(world: Path, tmp_path: Path) -> None:
     assert divergence[0] < 1e-9 and min(divergence[1:]) > 1e-6
 
 
+def test_legal_items_get_an_advantage_of_their_own(world: Path, tmp_path: Path) -> None:
+    """With a constant reward nothing else is learned: the items that are looked at, all legal, become likelier."""
+    changes = {"reward.terms": [{"name": "rl_worlds:constant"}], "training.max_steps": 1, "rollout.mode": "no_think"}
+    plain = train(world, tmp_path / "plain", **changes)
+    some = train(world, tmp_path / "some", **changes | {"format_subset": 0.5})
+    every = train(world, tmp_path / "every", **changes | {"format_subset": 1.0})
+    assert plain[0]["grad_norm"] == 0 < min(some[0]["grad_norm"], every[0]["grad_norm"])
+    # The loss is minus the mean advantage, on policy: 1 for all that is looked at.
+    assert [run[0]["loss"] for run in (plain, some, every)] == pytest.approx([0, -0.5, -1], abs=0.05)
+
+
 def test_groups_of_equal_rewards_change_nothing(world: Path, tmp_path: Path) -> None:
     lines = train(
         world, tmp_path / "run", **{"reward.terms": [{"name": "rl_worlds:constant"}], "training.weight_decay": 0.0}
@@ -251,6 +265,7 @@ def test_the_checkpoint_is_chosen_on_validation_users(world: Path, tmp_path: Pat
         ({"prompts.min_history": 99}, DataError, r"no prompt is left for reinforcement \(12 history_too_short\)"),
         ({"prompt": "plain"}, ConfigError, r"rollout.mode think needs prompt chat"),
         ({"rollout.sampling.temperature": 0.6}, ConfigError, r"temperature must be 1 where items are beams"),
+        ({"format_subset": 1.5}, ConfigError, r"subset must be a whole number of rollouts"),
         ({"reward.terms": [{"name": "hits"}]}, ConfigError, r"'hits' is not known; did you mean hit"),
         ({"reward.terms": [{"name": "rl_worlds:nothing"}]}, ConfigError, r"nothing"),
         ({"training.attn_implementation": "flash_attention_2"}, ConfigError, r"must be sdpa or eager"),
@@ -270,3 +285,50 @@ def test_a_finished_run_is_not_gone_over(world: Path, reinforced: Path) -> None:
     assert len(losses(reinforced)) == 4
     with pytest.raises(OnereasonError, match="this run is finished"):
         train(world, reinforced, **OWN)
+
+
+# -- rewards that read a scorer or the log ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def logged(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world's dataset with seconds watched, and a scorer of its items."""
+    root = tmp_path_factory.mktemp("logged")
+    dataset = load_dataset(world / "data")
+    rng = np.random.default_rng(0)
+    watched = pl.Series("signal_watch_seconds", rng.uniform(1, 30, dataset.interactions.height), pl.Float32)
+    lengths = pl.Series("signal_duration_seconds", np.full(dataset.interactions.height, 30.0), pl.Float32)
+    save_dataset(Dataset(dataset.items, dataset.interactions.with_columns(watched, lengths)), root / "data")
+    torch.manual_seed(0)
+    items = load_model_folder(world / "model").catalog.item_ids  # type: ignore[union-attr]
+    scorer = PScorer(PScoreNetwork(len(items), 1, PScoreNetworkConfig(hidden_size=8)), items, ("like",))
+    save_p_scorer(scorer, root / "scorer", {"kind": "test"})
+    return root
+
+
+def test_rewards_may_read_a_scorer_and_the_log(world: Path, logged: Path, tmp_path: Path) -> None:
+    terms = [{"name": "p_score"}, {"name": "duration_aware", "weight": 0.5}]
+    changes = {"reward.terms": terms, "reward.combine": "sum", "data": logged / "data", "scorer": logged / "scorer"}
+    for line in train(world, tmp_path / "run", **changes):
+        assert 0 < line["reward/p_score"] < 1 and -1 <= line["reward/duration_aware"] <= 1
+        assert line["reward/total"] == pytest.approx(line["reward/p_score"] + 0.5 * line["reward/duration_aware"])
+        assert line["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ([{"name": "p_score"}], r"reward p_score needs a scorer: set scorer to a folder"),
+        (
+            [{"name": "p_score", "options": {"value": "other"}}],
+            r"reads the value 'other', which recipes.rl does not make",
+        ),
+        ([{"name": "duration_aware"}], r"reads the signal 'watch_seconds', which .* does not log; it logs none"),
+    ],
+)
+def test_what_a_reward_reads_must_be_there(
+    terms: list[dict[str, Any]], message: str, world: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(world, tmp_path / "run", **{"reward.terms": terms})
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -147,6 +147,17 @@ def test_rounding_is_no_difference():
     assert small.skipped == {}
 
 
+def test_everything_is_finite_whatever_the_rewards():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        rewards = rng.choice([0.0, 1.0, 1e-300, -1e9], size=(3, 2, 2))
+        valid = rng.random(rewards.shape) < 0.6
+        for scale in ("group", "batch", "none"):
+            found = compute(rewards, valid, scale=scale, delta=0.0)
+            assert np.isfinite(found.trace).all() and np.isfinite(found.item).all()
+            assert not found.item[~valid].any()
+
+
 def test_one_trace_cannot_be_trained():
     with pytest.raises(ConfigError, match=r"one trace a group .* roll out 2 traces or more \(rollout.num_traces\)"):
         compute([[[1.0, 0.0]], [[1.0, 0.0]]], thinks=[False, True])

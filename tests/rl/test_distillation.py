@@ -62,6 +62,19 @@ def test_loss_and_gradient_by_hand():
     assert part.item() == pytest.approx(loss.item() * 1.5 / 6)
 
 
+def test_on_policy_it_is_the_gradient_of_the_reverse_divergence():
+    # In expectation over the student's tokens, -A d log pi is d KL(student | teacher); a trajectory a token of seven.
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 1, generator=draw, dtype=torch.float64).requires_grad_()
+    teacher = torch.randn(7, 1, generator=draw, dtype=torch.float64).log_softmax(0)
+    student = logits.log_softmax(0)
+    advantages, weights = token_advantages(teacher, student), student.exp().detach()
+    loss = distillation_loss(student, advantages, torch.ones_like(weights), weights)
+    divergence = (student.exp() * (student - teacher)).sum()
+    found, expected = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, divergence))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_small_weights_all_over_change_no_mean():
     policy, one = logs([0.5, 0.2]), torch.ones(1, 2, dtype=torch.float64)
     losses = [distillation_loss(policy, one, one, scale * one).item() for scale in (1.0, 0.01)]

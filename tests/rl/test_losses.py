@@ -376,8 +376,8 @@ def test_unscored_columns_may_hold_anything(loss_type, filler):
     scored = inputs.trace_mask | inputs.item_mask
     config = LossConfig(type=loss_type, kl_beta=0.1, **BOUNDS)
     clean = loss_and_gradient(inputs, config)
-    each = ("policy_logprobs", "rollout_logprobs", "ref_logprobs")
-    for names in ((each[0],), (each[1],), (each[2],), each):
+    each = ("policy_logprobs", "rollout_logprobs", "ref_logprobs", "advantages", "miss_weights")
+    for names in (*((name,) for name in each), each):
         filled = {name: getattr(inputs, name).masked_fill(~scored, filler) for name in names}
         found = loss_and_gradient(replace(inputs, **filled), config)
         assert torch.equal(found[0], clean[0])

@@ -32,6 +32,11 @@ class Reward(ABC):
         A reward of traces says the same for all items of a trace. NaN means that it cannot be known.
         """
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the `RewardInputs.values` that it needs."""
+        return ()
+
     def find_problem(self, combine: str, num_levels: int | None = None, num_items: int | None = None) -> str | None:
         """Why the reward cannot be used, and the way out; None where it can.
 

@@ -121,6 +121,11 @@ class CombinedReward:
     combine: Combine
     not_finite: NotFinite
 
+    @property
+    def reads(self) -> dict[str, str]:
+        """Names of `RewardInputs.values` that are needed -> the key of a reward that reads them."""
+        return {name: key for key, reward in self.rewards.items() for name in reward.reads}
+
     def compute(self, inputs: RewardInputs) -> RewardOutputs:
         """The rewards of rollouts.
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from onereason.rl.records import RewardInputs
 
 
+DURATION_AWARE, P_SCORE = "duration_aware", "p_score"
+"""The names in `RewardInputs.values`."""
+
 # -- duration -------------------------------------------------------------------------------------------------------
 
 
@@ -147,8 +150,12 @@ class DurationAware(Reward):
     play_time_quantiles(...), negative))`.
     """
 
-    value: str = "duration_aware"
+    value: str = DURATION_AWARE
     """The name in `RewardInputs.values`."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.value,)
 
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
         labels = read_value(
@@ -170,8 +177,12 @@ class DurationAware(Reward):
 class PScore(Reward):
     """The personal score another model gives each item, as it stands; of items (OneRec V1, P-Score)."""
 
-    value: str = "p_score"
+    value: str = P_SCORE
     """The name in `RewardInputs.values`."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.value,)
 
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
         return read_value(

@@ -104,6 +104,10 @@ class AnswerLikelihood(Reward):
         if not self.least < 0:
             raise ConfigError(f"least must be below 0 nats, got {self.least}.")
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (ANSWER_LIKELIHOOD,)
+
     def find_problem(self, combine: str, num_levels: int | None = None, num_items: int | None = None) -> str | None:
         if combine == "product" and self.kind == "log":
             return "log-likelihoods are negative and fit no product; set kind: probability, or combine: sum."
