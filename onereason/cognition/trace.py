@@ -123,7 +123,9 @@ class TraceWriter:
         knowledge = self.knowledge
         interest = knowledge.interest_of[item]
         named = [knowledge.interests.names[interest]] if interest >= 0 else []
-        values = [knowledge.traits[name][item] for name in (knowledge.persona_trait, knowledge.cue) if name]
+        values = [
+            knowledge.traits[name][item] for name in dict.fromkeys((knowledge.persona_trait, knowledge.cue)) if name
+        ]
         told = self._join.join([*named, *filter(None, values)]) or self._text("persona.unknown", turn)
         return self._text("persona.reading", turn).format(pattern=knowledge.facts.patterns[item], told=told)
 

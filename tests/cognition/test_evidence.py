@@ -62,6 +62,14 @@ def test_items_under_the_target_s_pattern_are_not_cited(known):
     assert bare.candidates[bare.chosen].kind == "live" and bare.candidates[bare.chosen].cited == []
 
 
+def test_the_newest_items_are_read_but_for_those_under_the_target_s_pattern(known):
+    walk = read(known, [4, 0, 1, 7, 2, 0])
+    assert list(gather_evidence(known, walk, 5).readings) == []
+    assert list(gather_evidence(known, walk, 5, num_readings=3).readings) == [3, 4, 5]
+    assert list(gather_evidence(known, walk, 5, num_readings=99).readings) == [0, 1, 2, 3, 4, 5]
+    assert list(gather_evidence(known, walk, 0, num_readings=3).readings) == [3, 4]  # 5 is the target itself
+
+
 def test_an_item_chosen_several_times_is_cited_once(known):
     found = gather_evidence(known, read(known, [0, 1, 1, 1, 1]), 4)
     assert found.candidates[0].cited == [0, 4]

@@ -59,6 +59,24 @@ def test_a_brief_trace(known):
     )
 
 
+def test_items_are_read_before_they_are_summed_up(known):
+    second, third, fourth = known.facts.patterns[1:]
+    found = write(known, evidence(1, readings=[1, 2, 3]))
+    read = [known.facts.patterns[HISTORY[place]] for place in (1, 2, 3)]
+    assert read == [third, second, fourth]
+    assert found.splitlines()[0] == (
+        f"Persona: {third} tents, fancy; {second} tea, plain; {fourth} trains, fancy; plain style; lately tea, last "
+        "fancy."
+    )
+    assert found.splitlines()[1:] == write(known, evidence(1)).splitlines()[1:]
+    empty = write(known, evidence(1, readings=[3], traits=[])).splitlines()[0]
+    assert empty == f"Persona: {fourth} trains, fancy; no clear leaning; lately tea, last fancy."
+    full = write(known, evidence(1, readings=[3]), "full", turn=1).splitlines()[0]
+    assert full.startswith(f"Persona: {fourth}: trains, fancy; 3 of 4 items are of plain style")
+    chinese = write(known, evidence(1, readings=[3]), language="zh").splitlines()[0]
+    assert chinese.startswith(f"用户画像：{fourth}trains、fancy；")  # noqa: RUF001
+
+
 def test_a_full_trace_in_two_wordings(known):
     first, second, third, _ = known.facts.patterns
     assert write(known, evidence(2), "full") == "\n".join(
