@@ -84,6 +84,7 @@ class RecommendationSource:
         min_history, max_history: items before a target; the newest are shown.
         num_candidates: interests a trace weighs.
         max_cited: items cited for an interest, at most.
+        num_readings: newest items a trace reads one by one.
         conclusion: `hindsight` or `belief` (`gather_evidence`).
         seed: of the wordings.
     """
@@ -99,6 +100,7 @@ class RecommendationSource:
     max_history: int
     num_candidates: int
     max_cited: int
+    num_readings: int
     conclusion: str
     seed: int
 
@@ -129,7 +131,13 @@ class RecommendationSource:
             row_id = f"{user_id}:{place}"
             if "think" in self.modes:
                 evidence = gather_evidence(
-                    self.inputs.knowledge, walk, item, self.num_candidates, self.max_cited, self.conclusion
+                    self.inputs.knowledge,
+                    walk,
+                    item,
+                    self.num_candidates,
+                    self.max_cited,
+                    self.conclusion,
+                    self.num_readings,
                 )
                 if isinstance(evidence, str):
                     plan.append(Reject(row_id, evidence, self.inputs.facts.captions[item]))
@@ -194,9 +202,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--min-history ({args.min_history}) must be at least 1 and at most --max-history ({args.max_history})."
         )
-    for name in ("targets", "num_candidates", "max_cited"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    for name, least in (("targets", 1), ("num_candidates", 1), ("max_cited", 1), ("num_readings", 0)):
+        if getattr(args, name) < least:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}.")
     prompt_settings(args.language, PROMPT_SETS)
 
 
@@ -217,6 +225,7 @@ def build(args: argparse.Namespace) -> None:
         args.max_history,
         args.num_candidates,
         args.max_cited,
+        args.num_readings,
         args.conclusion,
         args.seed,
     )
@@ -233,6 +242,7 @@ def build(args: argparse.Namespace) -> None:
             "max_history",
             "num_candidates",
             "max_cited",
+            "num_readings",
             "conclusion",
             "detail",
             "theme_attribute",
@@ -256,6 +266,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-history", type=int, default=50, help="newest items that are shown")
     parser.add_argument("--num-candidates", type=int, default=3, help="interests that a trace weighs")
     parser.add_argument("--max-cited", type=int, default=3, help="newest items that are cited for an interest")
+    parser.add_argument(
+        "--num-readings",
+        type=int,
+        default=0,
+        help="newest items that a trace reads one by one before it sums them up; helps small models (%(default)s)",
+    )
     parser.add_argument(
         "--conclusion",
         choices=CONCLUSIONS,

@@ -32,7 +32,7 @@ class Tally:
 
     Attributes:
         counts: `rows`, and the rows of each mode, task, domain and teacher, as `mode_think`, `task_persona`, ...; where
-            a teacher judges, the verdicts too, `judged_by_teacher` and `judged_by_rules`.
+            a teacher judges, the verdicts too, `judged_by_teacher` and `judged_by_rules`; and what a source counts.
         rejected: reason -> how many.
         rejected_examples: reason -> the first few, as `{"id": ..., "detail": ...}`.
         first_rows: the first row of each task.
@@ -82,8 +82,8 @@ class Tally:
 
     def to_manifest(self) -> dict[str, Any]:
         """`counts`, `rejected` and `rejected_examples`, in an order of their own."""
-        groups = ("rows", *COUNTED, "judged")
-        names = sorted(self.counts, key=lambda name: (groups.index(name.partition("_")[0]), name))
+        groups = {name: place for place, name in enumerate(("rows", *COUNTED))}
+        names = sorted(self.counts, key=lambda name: (groups.get(name.partition("_")[0], len(groups)), name))
         reasons = sorted(self.rejected, key=lambda reason: (-self.rejected[reason], reason))
         manifest: dict[str, Any] = {
             "counts": {name: self.counts[name] for name in names},

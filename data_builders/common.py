@@ -37,6 +37,7 @@ __all__ = [
     "TrainingPart",
     "add_engine_arguments",
     "add_language_argument",
+    "add_split_arguments",
     "add_theme_argument",
     "build_parser",
     "check_engine_arguments",
@@ -101,15 +102,20 @@ def build_parser(doc: str | None, *, timelines: bool) -> argparse.ArgumentParser
     if timelines:
         parser.add_argument("--data", type=Path, required=True, help="dataset folder")
         parser.add_argument("--catalog", type=Path, required=True, help="catalog folder (or a model folder)")
-        parser.add_argument(
-            "--split-method", choices=SPLIT_METHODS, default="leave-one-out", help="what counts as training"
-        )
-        parser.add_argument("--validation-start", type=int, help="temporal split: training ends before this timestamp")
-        parser.add_argument("--test-start", type=int, help="temporal split: validation ends before this timestamp")
+        add_split_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="corpus folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing corpus folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
     return parser
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """What of a dataset counts as training."""
+    parser.add_argument(
+        "--split-method", choices=SPLIT_METHODS, default="leave-one-out", help="what counts as training"
+    )
+    parser.add_argument("--validation-start", type=int, help="temporal split: training ends before this timestamp")
+    parser.add_argument("--test-start", type=int, help="temporal split: validation ends before this timestamp")
 
 
 def run_builder(parser: argparse.ArgumentParser, build: Callable[[argparse.Namespace], None], argv: Any = None) -> int:

@@ -43,6 +43,7 @@ def build_corpus(
     inputs: Sequence[Path],
     options: Sequence[str],
     extra: Mapping[str, Any] | None = None,
+    kind: str = "corpus",
 ) -> None:
     """Builds a corpus folder.
 
@@ -56,6 +57,7 @@ def build_corpus(
         options: names of the arguments that the manifest records; everything the rows depend on must be among them, in
             `inputs` or in `extra`, because an interrupted build goes on only where all of these are the same.
         extra: further settings to record, e.g. versions of prompt sets.
+        kind: of the artefact, for its manifest.
 
     Raises:
         ConfigError: workers or engine do not fit the source.
@@ -69,7 +71,7 @@ def build_corpus(
             "teacher cannot be handed to others); use --workers 1 --engine local."
         )
     require_output_dir(args.out, args.overwrite, inputs)
-    manifest = build_manifest("corpus", inputs=inputs, config=corpus_config(args, options, extra), seed=args.seed)
+    manifest = build_manifest(kind, inputs=inputs, config=corpus_config(args, options, extra), seed=args.seed)
     if getattr(args, "catalog", None) is not None:
         manifest[FORMAT_KEY] = read_catalog_format(args.catalog)
     shards = shards_of(source.num_units, args.shard_size)

@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from onereason.errors import ConfigError, ModelError
 from onereason.io import atomic_dir, read_json, write_json
-from onereason.itemic.vocabulary import require_same_format
-from onereason.model.folder import ModelFolder, load_tokenizer_folder
+from onereason.model.folder import ModelFolder, load_tokenizer_folder, require_same_tokens
 from onereason.model.warmup import add_lora
 from recipes.common import TrainingConfig, load_start_model
 from recipes.tuning import ModelRunConfig
@@ -60,7 +59,8 @@ class Teachers:
 
     def __init__(self, paths: Mapping[str, str], student: ModelFolder, training: TrainingConfig):
         for domain, path in paths.items():
-            _check_fits(domain, Path(_base_of(path)), student)
+            own = load_tokenizer_folder(_base_of(path))  # no weights are read
+            require_same_tokens(student, own, f"teachers.{domain}", "the student")
         self._models: dict[str, Any] = {}
         self._adapters: dict[str, dict[str, torch.Tensor]] = {}
         self._model_of: dict[str, str] = {}
@@ -141,14 +141,3 @@ def _check_names(domain: str, adapter: Mapping[str, torch.Tensor], model: Any) -
     wrong = sorted(name for name, value in adapter.items() if own.get(name) != value.shape)
     if wrong:
         raise ModelError(f"teachers.{domain}: the adapter does not fit its base ({wrong[0]} has no place in it).")
-
-
-def _check_fits(domain: str, path: Path, student: ModelFolder) -> None:
-    """Refuses a teacher whose tokens are not the student's; no weights are read."""
-    teacher = load_tokenizer_folder(path)
-    require_same_format(student.vocabulary.format, teacher.vocabulary.format, f"teachers.{domain} ({path})")
-    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-        raise ModelError(
-            f"teachers.{domain}: {path} has another vocabulary than the student ({len(teacher.tokenizer)} tokens "
-            f"against {len(student.tokenizer)}); teacher and student must come from the same extended model."
-        )

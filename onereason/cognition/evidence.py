@@ -59,6 +59,7 @@ class Evidence:
         cue: value of the last item that decides about transitions, '' where none does.
         domain: of the item that is asked for.
         num_items: length of the history.
+        readings: positions of the newest items that are read one by one, oldest first.
     """
 
     traits: Sequence[Trait]
@@ -71,6 +72,7 @@ class Evidence:
     cue: str
     domain: str
     num_items: int
+    readings: Sequence[int] = ()
 
 
 def gather_evidence(
@@ -80,6 +82,7 @@ def gather_evidence(
     num_candidates: int = 3,
     max_cited: int = 3,
     conclusion: str = "hindsight",
+    num_readings: int = 0,
 ) -> Evidence | str:
     """The evidence for a target, or the reason why there is none.
 
@@ -90,6 +93,8 @@ def gather_evidence(
         max_cited: newest items cited for an interest, one a pattern. Those under the target's sid are never cited.
         conclusion: `hindsight` concludes the candidate that is the target's interest; `belief` the one that is most
             likely before the target is known, be it right or wrong.
+        num_readings: newest items that are read one by one before anything is said of them; those under the target's
+            sid are passed over.
 
     Returns:
         Evidence, or `target_without_theme`, `no_known_interest` (the history has no themes), `no_bridge` (none of the
@@ -112,6 +117,7 @@ def gather_evidence(
         kind: Kind = "live" if z == live else "seen" if places else "lead"
         candidates.append(Candidate(z, kind, _newest(places, walk.items, patterns, hidden, max_cited), belief))
     traits, conflict = _traits(knowledge, walk)
+    recent = range(max(0, len(walk.items) - num_readings), len(walk.items))
     return Evidence(
         traits,
         conflict,
@@ -123,6 +129,7 @@ def gather_evidence(
         walk.last(knowledge.cue) if knowledge.cue else "",
         knowledge.facts.domains[target],
         len(walk.items),
+        [place for place in recent if patterns[walk.items[place]] != hidden],
     )
 
 

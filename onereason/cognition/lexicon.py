@@ -28,6 +28,7 @@ class Lexicon:
         id_words: words before an item's id.
         code_fillers: words that may stand between the codes of one item.
         announced: cue -> expressions that tell of a known answer.
+        instructing: cue -> expressions that speak to whoever judges the text.
         persons: who is spoken of.
         ascribe: how a state is ascribed to somebody.
         fillers: what may stand between them.
@@ -46,6 +47,7 @@ class Lexicon:
     id_words: frozenset[str]
     code_fillers: frozenset[str]
     announced: Mapping[str, tuple[re.Pattern[str], ...]]
+    instructing: Mapping[str, tuple[re.Pattern[str], ...]]
     persons: frozenset[str]
     ascribe: frozenset[str]
     fillers: frozenset[str]
@@ -73,6 +75,7 @@ def load_lexicon(language: str) -> Lexicon:
         id_words=frozenset(value["id_words"].split()),
         code_fillers=frozenset(value["code_fillers"].split()),
         announced={cue: tuple(map(re.compile, texts)) for cue, texts in value["announced"].items()},
+        instructing={cue: tuple(map(re.compile, texts)) for cue, texts in value["instructing"].items()},
         persons=frozenset(value["persons"].split()),
         ascribe=frozenset(value["ascribe"].split()),
         fillers=frozenset(value["fillers"].split()),

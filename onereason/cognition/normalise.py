@@ -20,6 +20,10 @@ _APOSTROPHES = "'\u2019\u2018\u02bc\u02b9`\u00b4\uff07"
 _LAST_ACCENTED = 0x052F  # Latin, Greek and Cyrillic: accents are dropped; marks of other scripts tell letters apart
 
 
+_LOOK_ALIKES = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u03bf", "aeopcyxijsho")
+"""Small letters of other alphabets that no eye tells from Latin ones; the same word, whichever is written."""
+
+
 class _Fold(dict[str, str]):
     """Character -> what it becomes; fills itself."""
 
@@ -36,7 +40,7 @@ def _fold(character: str) -> str:
         return " "
     if category == "Nd":
         return str(unicodedata.digit(character))
-    folded = unicodedata.normalize("NFKC", character).casefold()
+    folded = unicodedata.normalize("NFKC", character).casefold().translate(_LOOK_ALIKES)
     if ord(unicodedata.normalize("NFKD", folded)[0]) <= _LAST_ACCENTED:
         folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
     # what a character falls into is folded like any other: loose marks are dropped

@@ -70,6 +70,7 @@ class TraceWriter:
         self._end = self.prompts.text("word.end")
         kinds = dict.fromkeys(knowledge.facts.domains)
         self._nouns = {d: (domain_noun(d, language=language), domain_noun(d, True, language=language)) for d in kinds}
+        self._readings = Memo(self._say_reading)
         self._traits = Memo(self._say_trait)
         self._recent = Memo(self._say_recent)
         self._interests = Memo(self._say_interest)
@@ -84,7 +85,7 @@ class TraceWriter:
             turn: deals out the wordings; they go round.
         """
         turn %= self._period
-        lines = [self._persona(evidence, turn), self.headings.interests]
+        lines = [self._persona(evidence, items, turn), self.headings.interests]
         patterns, join = self.knowledge.facts.patterns, self._join
         for place, (interest, kind, cited, _) in enumerate(evidence.candidates):
             said = "bare" if not cited and kind != "lead" else kind
@@ -97,9 +98,11 @@ class TraceWriter:
         variants = self._texts[key]
         return variants[turn % len(variants)]
 
-    def _persona(self, evidence: Evidence, turn: int) -> str:
+    def _persona(self, evidence: Evidence, items: Sequence[int], turn: int) -> str:
         total, period = evidence.num_items, self._period
-        said = [
+        # What is summed up stands before its sum, item by item: a reader that writes word by word needs it there.
+        said = [self._readings[items[place], turn] for place in evidence.readings]
+        said += [
             self._traits[trait.attribute, trait.value, trait.count, total, (turn + place) % period]
             for place, trait in enumerate(evidence.traits)
         ]
@@ -107,11 +110,22 @@ class TraceWriter:
             said.append(self._text("persona.conflict", turn).format(value=evidence.conflict))
         if evidence.habit:
             said.append(self._text("persona.habit", turn).format(nouns=self._nouns[evidence.habit][1]))
-        said = said or [self._text("persona.none", turn)]
+        if len(said) == len(evidence.readings):
+            said.append(self._text("persona.none", turn))
         # What decides about the interests stands before them: a reader that writes word by word needs it there.
         said.append(self._recent[evidence.live, evidence.cue, turn])
         text = self._also.join(said) + self._end
         return self._stage.format(heading=self.headings.persona, text=text)
+
+    def _say_reading(self, key: tuple[int, int]) -> str:
+        """An item in as few words as decide about the next one: its interest, and its values of the contexts."""
+        item, turn = key
+        knowledge = self.knowledge
+        interest = knowledge.interest_of[item]
+        named = [knowledge.interests.names[interest]] if interest >= 0 else []
+        values = [knowledge.traits[name][item] for name in (knowledge.persona_trait, knowledge.cue) if name]
+        told = self._join.join([*named, *filter(None, values)]) or self._text("persona.unknown", turn)
+        return self._text("persona.reading", turn).format(pattern=knowledge.facts.patterns[item], told=told)
 
     def _say_trait(self, key: tuple[str, str, int, int, int]) -> str:
         name, value, count, total, turn = key

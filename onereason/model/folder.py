@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -166,6 +167,52 @@ def require_catalog(folder: ModelFolder) -> Catalog:
             f"run `onereason extend --base {folder.path} --catalog DIR --out DIR`."
         )
     return folder.catalog
+
+
+def require_same_tokens(expected: ModelFolder, found: ModelFolder, what: str, owner: str) -> None:
+    """Refuses a model whose tokens are not those of another one; weights play no part.
+
+    Args:
+        what: what is refused, e.g. `teachers.video`.
+        owner: what `expected` is, e.g. `the student`.
+
+    Raises:
+        FormatError: another itemic format.
+        ModelError: other tokens, or other ids.
+    """
+    require_same_format(expected.vocabulary.format, found.vocabulary.format, f"{what} ({found.path})")
+    if found.tokenizer.get_vocab() != expected.tokenizer.get_vocab():
+        raise ModelError(
+            f"{what}: {found.path} has another vocabulary than {owner} ({len(found.tokenizer)} tokens against "
+            f"{len(expected.tokenizer)}); both must come from the same extended model."
+        )
+
+
+def require_same_items(expected: ModelFolder, found: ModelFolder, what: str, owner: str) -> None:
+    """`CatalogError` where two models of one format know different items, or the same under other semantic ids.
+
+    Captions and popularity may differ: no token depends on them. A folder without a catalog knows no items.
+    """
+    ours, theirs = expected.catalog, found.catalog
+    if ours is None or theirs is None:
+        if ours is theirs:
+            return
+        with_one, without = (found, expected) if ours is None else (expected, found)
+        raise CatalogError(f"{what}: {without.path} holds no catalog, {with_one.path} does; give both the same.")
+    differs = (
+        "items"
+        if ours.item_ids != theirs.item_ids
+        else "domains"
+        if ours.domains != theirs.domains
+        else ""
+        if np.array_equal(ours.codes, theirs.codes)
+        else "semantic ids"
+    )
+    if differs:
+        raise CatalogError(
+            f"{what}: the catalog of {found.path} ({len(theirs)} items) has other {differs} than that of {owner} "
+            f"({expected.path}, {len(ours)} items); build both from one catalog."
+        )
 
 
 def save_model_folder(

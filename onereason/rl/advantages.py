@@ -26,7 +26,8 @@ class AdvantageConfig:
     item_baseline: Literal["group", "trace"] = "group"
     """What an item is judged against with split credit: all items of its group, or those under its own trace."""
     scale: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, of the whole batch, or nothing."""
+    """What advantages are divided by: the standard deviation of what they are judged against (`group`), of the whole
+    batch, or nothing."""
     delta: float = 1e-4
     """Added to the standard deviation."""
 
@@ -84,28 +85,33 @@ def compute_advantages(
     own = inside if guided is None else inside & ~guided
     counts = own.sum(2)  # [G, N]
     of_traces = np.where(counts > 0, np.where(own, rewards, 0.0).sum(2) / np.maximum(counts, 1), np.nan)
-    item = _normalise(of_items, (1, 2), config)
+    noise = 1e-12 * float(np.abs(np.where(inside, rewards, 0.0)).max(initial=0.0))
+    item = _normalise(of_items, (1, 2), config, noise)
     if config.credit == "shared":
         trace = np.where(own, item, 0.0).sum(2) / np.maximum(counts, 1)
     else:
-        trace = _normalise(of_traces, (1,), config)
+        trace = _normalise(of_traces, (1,), config, noise)
         if config.item_baseline == "trace":
-            item = np.where(thinks[:, None, None], _normalise(of_items, (2,), config), item)
+            item = np.where(thinks[:, None, None], _normalise(of_items, (2,), config, noise), item)
     low = np.where(inside, rewards, np.inf).min((1, 2), initial=np.inf)
     high = np.where(inside, rewards, -np.inf).max((1, 2), initial=-np.inf)
-    skipped = {"equal_rewards": int((kept & (low == high)).sum()), "not_kept": int((~kept).sum())}
+    skipped = {"equal_rewards": int((inside.any((1, 2)) & (high - low <= noise)).sum()), "not_kept": int((~kept).sum())}
     return Advantages(trace, item, {reason: count for reason, count in skipped.items() if count})
 
 
-def _normalise(values: np.ndarray, axes: tuple[int, ...], config: AdvantageConfig) -> np.ndarray:
-    """Values (NaN where there is none) minus their mean over `axes`, scaled; 0 where there is none or all are equal."""
+def _normalise(values: np.ndarray, axes: tuple[int, ...], config: AdvantageConfig, noise: float) -> np.ndarray:
+    """Values (NaN where there is none) minus their mean over `axes`, scaled; 0 where there is none or all are equal.
+
+    Differences up to `noise` are none: two means of the same rewards may round apart, and a scale without delta would
+    blow that up.
+    """
     present = np.isfinite(values)
     filled = np.where(present, values, 0.0)
     count = present.sum(axes, keepdims=True)
     centred = np.where(present, filled - filled.sum(axes, keepdims=True) / np.maximum(count, 1), 0.0)
     low = np.where(present, values, np.inf).min(axes, keepdims=True, initial=np.inf)
     high = np.where(present, values, -np.inf).max(axes, keepdims=True, initial=-np.inf)
-    centred = np.where(low == high, 0.0, centred)  # rounding of a mean is no difference
+    centred = np.where(high - low <= noise, 0.0, centred)
     if config.scale == "none":
         return centred
     if config.scale == "batch":

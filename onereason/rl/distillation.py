@@ -26,7 +26,8 @@ def truncated_weights(
 
 def information_gain(advantages: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
     """`s(y) = mean |A_t|` of each trajectory (Eq. 20): `[R, T]` -> `[R]`; 0 for one without tokens."""
-    return (advantages.abs() * token_weights).sum(1) / token_weights.sum(1).clamp(min=1e-12)
+    size = advantages.abs().masked_fill(token_weights == 0, 0.0)  # also what is infinite or NaN there
+    return (size * token_weights).sum(1) / token_weights.sum(1).clamp(min=1e-12)
 
 
 def select_informative(gains: torch.Tensor, share: float) -> torch.Tensor:
@@ -39,11 +40,11 @@ def select_informative(gains: torch.Tensor, share: float) -> torch.Tensor:
     if share == 1:
         return torch.ones_like(gains, dtype=torch.bool)
     order = gains.sort(descending=True, stable=True).indices
-    running = gains[order].double().cumsum(0)
-    # Those before the first place at which the sum is reached, and that place.
-    needed = running - gains[order].double() < share * running[-1] if len(gains) else running.bool()
+    descending = gains[order].double()
+    before = torch.nn.functional.pad(descending.cumsum(0), (1, 0))[:-1]  # what those ahead of each one sum to
     kept = torch.zeros_like(gains, dtype=torch.bool)
-    kept[order[needed & (gains[order] > 0)]] = True
+    # The rounding of a product is no missing share.
+    kept[order[before < (share - 1e-9) * descending.sum()]] = True
     return kept
 
 
@@ -54,10 +55,13 @@ def distillation_loss(
     token_weights: torch.Tensor,
     num_tokens: float | None = None,
 ) -> torch.Tensor:
-    """`-mean(w_t A_t log pi)` over tokens (Eq. 19); `[R, T]` each, 0 weights elsewhere.
+    """`-mean(w_t A_t log pi)` over tokens (Eq. 19); `[R, T]` each.
 
     Args:
+        token_weights: 0 where nothing is scored; what the others hold there is not looked at.
         num_tokens: sum of `token_weights` over the whole step, where the micro-step is a part of it.
     """
-    total = (importance_weights * advantages * policy_logprobs * token_weights).sum()
-    return -total / max(float(token_weights.sum() if num_tokens is None else num_tokens), 1.0)
+    # Blanked before anything is multiplied: 0 times infinity is NaN.
+    parts = [part.masked_fill(token_weights == 0, 0.0) for part in (importance_weights, advantages, policy_logprobs)]
+    total = (parts[0] * parts[1] * parts[2] * token_weights).sum()
+    return -total / max(float(token_weights.sum() if num_tokens is None else num_tokens), 1e-12)

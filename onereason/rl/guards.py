@@ -45,6 +45,8 @@ class GuardConfig:
         for name in ("entropy", "diversity", "legality", "recall", "closed", "trace_tokens"):
             if not 0 <= getattr(self, f"min_{name}") <= 1:
                 raise ConfigError(f"guards.min_{name} must lie in 0 .. 1, got {getattr(self, f'min_{name}')}.")
+        if not self.max_kl > 0:
+            raise ConfigError(f"guards.max_kl must be above 0 (.inf switches it off), got {self.max_kl}.")
 
 
 CAUSES = {
@@ -127,11 +129,11 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
     first, last = history[: config.window], history[-config.window :]
     least = {"first_code_diversity": config.min_diversity, "legality": config.min_legality}
     least |= {"recall": config.min_recall, "trace_tokens": config.min_trace_tokens, "closed": config.min_closed}
-    names = [name.removeprefix("rollout/") for name in history[0]]
+    names = sorted({name.removeprefix("rollout/") for line in first for name in line})
     least |= {name: config.min_entropy for name in names if name.startswith("item_entropy")}
     for name, share in least.items():
         start, now = _mean(first, f"rollout/{name}"), _mean(last, f"rollout/{name}")
-        if start is None or now is None or start <= 0:
+        if start is None or now is None:
             continue
         if name == "closed" and start < share:
             continue  # a start model that hardly closes is no measure
@@ -139,7 +141,7 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
         if now < bound:
             return _say(name, f"fell from {start:.3g} to {now:.3g} (bound {bound:.3g})")
     divergence = _mean(last, "kl/reference")
-    if divergence is not None and divergence > config.max_kl:
+    if divergence is not None and not divergence <= config.max_kl:  # NaN is no small number
         return _say("kl/reference", f"rose to {divergence:.3g} nats a token (bound {config.max_kl:g})")
     return None
 

@@ -1,322 +1,484 @@
-"""Losses against TRL's own trainer, plain loops over single rollouts, and the formulas of the papers."""
+"""Losses against numbers by hand, the papers' formulas in loops, and TRL's own trainer."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
+from math import e, log
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from onereason.config import build_config
 from onereason.errors import ConfigError
 from onereason.rl.losses import (
     LossConfig,
+    aggregate,
+    cispo_loss,
+    clipped_loss,
     compute_loss,
+    ecpo_loss,
+    gbpo_loss,
     kl_estimate,
     log_one_minus_exp,
 )
 from onereason.rl.records import LossInputs
-from tests.rl.loss_worlds import Copies, expand, make_inputs, select
+from tests.rl.loss_worlds import TRL_TYPES, TYPES, build_inputs, loss_and_gradient, make_row, plain_loss, trl_loss
 
-EQUAL = {"trace_clip": (0.2, 0.28), "item_clip": (0.2, 0.28)}
-
-
-def gradient(loss: torch.Tensor, inputs: LossInputs) -> torch.Tensor:
-    return torch.autograd.grad(loss, inputs.policy_logprobs, retain_graph=True)[0]
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+RAGGED = ((True, True, True), (False, True, False), (True, False, True), (False, False, False))
+BOUNDS = {"trace_clip": (0.3, 0.4), "item_clip": (0.1, 0.15), "cispo_max": (1.5, 1.2), "max_completion_length": 7}
 
 
-def run_trl(copies: Copies, loss_type: str, **settings: Any) -> torch.Tensor:
-    """TRL's `_compute_loss` on plain rollouts."""
-    pytest.importorskip("trl")
-    from trl import GRPOTrainer
+def doubles(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
-    identity = SimpleNamespace(gather=lambda x: x, reduce=lambda x, reduction: x, num_processes=1, sync_gradients=True)
-    defaults: dict[str, Any] = {
-        "importance_sampling_level": "token",
-        "epsilon_low": 0.2,
-        "epsilon_high": 0.28,
-        "beta": 0.0,
-        "max_completion_length": 11,
+
+def by_hand(loss, probability: float, *rest) -> tuple[float, float]:
+    """Loss of one token of that probability, and its derivative by the log-probability."""
+    policy = doubles(probability).log().requires_grad_()
+    value = loss(policy, *rest)
+    return float(value.detach()), float(torch.autograd.grad(value.sum(), policy)[0])
+
+
+# ---- one token, by hand
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "max_ratio", "loss", "gradient"),
+    [
+        (1.5, 2.0, None, -2.56, 0.0),  # min(3, 1.28 * 2): held back
+        (1.5, -2.0, None, 3.0, 3.0),  # min(-3, -2.56): free
+        (0.5, 2.0, None, -1.0, -1.0),  # min(1, 1.6): free
+        (0.5, -2.0, None, 1.6, 0.0),  # min(-1, 0.8 * -2): held back
+        (1.2, 1.0, None, -1.2, -1.2),  # inside
+        (0.9, -3.0, None, 2.7, 2.7),  # inside
+        (5.0, -1.0, None, 5.0, 5.0),  # nothing bounds a ratio of a negative advantage ...
+        (5.0, -1.0, 3.0, 3.0, 0.0),  # ... but an absolute bound
+        (2.0, -1.0, 3.0, 2.0, 2.0),
+        (5.0, 1.0, 3.0, -1.28, 0.0),
+    ],
+)
+def test_clipped_loss_by_hand(ratio, advantage, max_ratio, loss, gradient):
+    def of(policy):
+        return clipped_loss((policy - log(0.1)).exp(), doubles(advantage), (doubles(0.2), doubles(0.28)), max_ratio)
+
+    assert by_hand(of, 0.1 * ratio) == pytest.approx((loss, gradient), rel=1e-9)
+
+
+def test_a_ratio_on_its_bound_keeps_its_whole_gradient():
+    # As TRL's clamp does; on policy every ratio is 1, so bounds of 0 would else halve all gradients.
+    none = (doubles(0.0), doubles(0.0))
+    for advantage in (1.0, -1.0):
+        value = by_hand(lambda p, a=advantage: clipped_loss((p - p.detach()).exp(), doubles(a), none), 0.3)
+        assert value == (-advantage, -advantage)
+
+
+def test_cispo_by_hand():
+    # r = 0.6 / 0.1 = 6 is cut to 5 and held constant: -5 A log 0.6, with gradient -5 A.
+    at = (doubles(0.1).log(), doubles(2.0), doubles(5.0))
+    assert by_hand(cispo_loss, 0.6, *at) == pytest.approx((-10 * log(0.6), -10.0))
+    assert by_hand(cispo_loss, 0.2, *at) == pytest.approx((-4 * log(0.2), -4.0))
+
+
+@pytest.mark.parametrize(
+    ("p", "old", "advantage", "loss", "gradient"),
+    [
+        (0.8, 0.2, -1.0, 1.5, 1.5),  # r = 4; pi'_old = 0.8 / 1.5, so the ratio is 1.5, and keeps its gradient
+        (0.8, 0.2, 1.0, -1.25, 0.0),  # as GRPO
+        (0.3, 0.25, -2.0, 2.4, 2.4),  # r = 1.2 is left alone
+        (0.35, 0.25, -2.0, 2.8, 2.8),  # so is 1.4, beyond the clip but not beyond its delta
+        (0.1, 0.25, -1.0, 0.8, 0.0),  # r = 0.4, clipped below
+        (0.1, 0.25, 1.0, -0.4, -0.4),
+    ],
+)
+def test_ecpo_by_hand(p, old, advantage, loss, gradient):
+    at = (doubles(old).log(), doubles(advantage), (doubles(0.2), doubles(0.25)), 0.25)
+    assert by_hand(ecpo_loss, p, *at) == pytest.approx((loss, gradient))
+
+
+@pytest.mark.parametrize(
+    ("p", "old", "advantage", "loss", "gradient"),
+    [
+        (0.6, 0.5, 2.0, -2.0, -2.0),  # pi'_old = max(0.5, 0.6): a ratio of 1
+        (0.25, 0.5, 2.0, -1.0, -1.0),
+        (0.8, 0.1, -1.0, 4.0, 4.0),  # pi'_old = max(0.1, 1 - 0.8): by pi that is 1 / (1 - pi), as of cross-entropy
+        (0.2, 0.5, -1.0, 0.25, 0.25),  # pi'_old = max(0.5, 0.8)
+        (0.6, 0.5, -1.0, 1.2, 1.2),  # pi'_old = max(0.5, 0.4)
+        (0.6, 0.5, 0.0, 0.0, 0.0),
+    ],
+)
+def test_gbpo_by_hand(p, old, advantage, loss, gradient):
+    assert by_hand(gbpo_loss, p, doubles(old).log(), doubles(advantage)) == pytest.approx((loss, gradient))
+
+
+def test_kl_estimate_and_the_logarithm_of_the_rest_by_hand():
+    # exp(d) - d - 1: d = log(1/4 : 1/2) = -log 2, log 3, 0.
+    policy, reference = doubles(0.5, 0.2, 0.3).log(), doubles(0.25, 0.6, 0.3).log()
+    assert kl_estimate(policy, reference).tolist() == pytest.approx([0.5 + log(2) - 1, 3 - log(3) - 1, 0.0], abs=1e-12)
+    found = log_one_minus_exp(torch.cat([doubles(0.5, 0.9, 0.01).log(), doubles(-1e-12, -1e4, 0.0, 1e-7)]))
+    assert found[:5].tolist() == pytest.approx([log(0.5), log(0.1), log(0.99), log(1e-12), 0.0], rel=1e-9, abs=1e-300)
+    assert found[5:].tolist() == [-np.inf, -np.inf]  # rounding may bring a log-probability above 0
+
+
+# ---- a batch, by hand
+
+TWO_ROWS = LossInputs(
+    *(torch.zeros(2, 6),) * 3,
+    trace_mask=torch.tensor([[1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]]).bool(),
+    item_mask=torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0]]).bool(),
+    token_weights=torch.tensor([[1, 1, 0.5, 0.5, 0.5, 0.5], [0, 1, 1, 1, 0, 0]]),
+    item_ids=torch.tensor([[-1, -1, 0, 0, 1, 1], [-1, -1, 0, 0, -1, -1]]),
+    miss_weights=torch.ones(2, 6),
+)
+TOKEN_LOSSES = torch.tensor([[1.0, 2, 3, 4, 5, 6], [0, 7, 8, 9, 0, 0]])
+"""The first row is 1 + 2 + (3 + 4 + 5 + 6) / 2 = 12 over 2 + 4 / 2 = 4 tokens, the second 24 over 3."""
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "alone", "in_a_step"),
+    [
+        *[(name, (3 + 8) / 2, (3 + 8) / 5) for name in ("grpo", "gspo", "ecpo", "gbpo")],
+        ("bnpo", 36 / 7, 36 / 7 * 2 / 5),
+        ("dapo", 36 / 7, 36 / 20),
+        ("cispo", 36 / 7, 36 / 20),
+        ("dr_grpo", 36 / (2 * 10), 36 / (5 * 10)),
+    ],
+)
+def test_tokens_are_aggregated_by_the_rule_of_the_type(loss_type, alone, in_a_step):
+    config = LossConfig(type=loss_type, max_completion_length=10)
+    assert float(aggregate(TOKEN_LOSSES, TWO_ROWS, config)) == pytest.approx(alone)
+    step = replace(TWO_ROWS, num_rollout_tokens=20.0, num_rows=5.0)
+    assert float(aggregate(TOKEN_LOSSES, step, config)) == pytest.approx(in_a_step)
+
+
+def test_stages_are_clipped_by_bounds_of_their_own():
+    # Trace up to 1.28 and item up to 1.15; from 0.8 and from 0.9.
+    above = make_row([1.5, 1.2, 1.5, 1.2, 1.1], [1.0] * 5, 2)
+    loss, gradient, metrics = loss_and_gradient(above, LossConfig())
+    assert float(loss) == pytest.approx(-(1.28 + 1.2 + 1.15 + 1.15 + 1.1) / 5)
+    assert (gradient * 5).tolist()[0] == pytest.approx([0, -1.2, 0, 0, -1.1])
+    assert metrics["clip_ratio/trace_high"] == pytest.approx(1 / 2)
+    assert metrics["clip_ratio/item_high"] == pytest.approx(2 / 3)
+    assert metrics["clip_ratio/trace_low"] == metrics["clip_ratio/item_low"] == 0
+    below = make_row([0.7, 0.85, 0.7, 0.85], [-1.0] * 4, 2)
+    loss, gradient, metrics = loss_and_gradient(below, LossConfig())
+    assert float(loss) == pytest.approx((0.8 + 0.85 + 0.9 + 0.9) / 4)
+    assert (gradient * 4).tolist()[0] == pytest.approx([0, 0.85, 0, 0])
+    assert (metrics["clip_ratio/trace_low"], metrics["clip_ratio/item_low"]) == (pytest.approx(0.5), 1.0)
+    assert metrics["clip_ratio/trace_high"] == metrics["clip_ratio/item_high"] == 0
+
+
+def test_misses_and_stages_weigh_what_they_are_told():
+    # On policy with A = 1 every token's loss is -1: -(2 * 0.5 + 2 * 1 + 3 * 0.5) / 3. Their number does not change.
+    row = make_row([1.0] * 3, [1.0] * 3, 2, miss_weights=torch.tensor([[0.5, 1.0, 0.5]], dtype=torch.float64))
+    loss, gradient, _ = loss_and_gradient(row, LossConfig(trace_weight=2.0, item_weight=3.0))
+    assert float(loss) == pytest.approx(-4.5 / 3)
+    assert (gradient * 3).tolist()[0] == pytest.approx([-1.0, -2.0, -1.5])
+
+
+def test_the_kl_term_is_added_to_every_token_whatever_it_weighs():
+    # pi = 1/4, ref = 1/2 everywhere: exp(log 2) - log 2 - 1; its gradient by log pi is 1 - ref / pi = -1.
+    row = make_row([1.0] * 2, [0.0] * 2, 1, ref_logprobs=doubles(0.5, 0.5).log()[None])
+    row = replace(row, miss_weights=torch.zeros(1, 2, dtype=torch.float64))
+    loss, gradient, metrics = loss_and_gradient(row, LossConfig(kl_beta=0.1))
+    assert float(loss) == pytest.approx(0.1 * (1 - log(2)))
+    assert gradient.tolist()[0] == pytest.approx([-0.05, -0.05])
+    assert metrics["kl/reference"] == pytest.approx(1 - log(2))
+    assert "kl/reference" not in loss_and_gradient(row, LossConfig())[2]
+
+
+def test_a_kl_term_without_a_reference_is_not_passed_over():
+    with pytest.raises(AssertionError, match="reference's log-probabilities"):
+        compute_loss(make_row([1.0], [1.0], 0), LossConfig(kl_beta=0.1))
+
+
+def test_gspo_by_hand():
+    # Trace log r = 0.3; items 0.1 and -0.5: rollouts have exp(0.2) and exp(-0.1), bounds are 0.15 above and below.
+    # Trace, A = 1: min(r, 1.15) of both, on average; items: A = 2 held back at 1.15, A = -1 free.
+    row = replace(
+        make_row([e**0.3, e**0.1, e**-0.5], [1.0, 2.0, -1.0], 1),
+        item_ids=torch.tensor([[-1, 0, 1]]),
+        token_weights=torch.tensor([[1.0, 0.5, 0.5]], dtype=torch.float64),
+    )
+    config = LossConfig(type="gspo", trace_clip=(0.15, 0.15), item_clip=(0.15, 0.15))
+    loss, gradient, metrics = loss_and_gradient(row, config)
+    free = e**-0.1
+    assert float(loss) == pytest.approx((-(1.15 + free) / 2 - 2 * 1.15 / 2 + free / 2) / 2)
+    # d exp(mean of two) is half of it for either token: the second rollout, as trace -r/2 and as item +r/2, cancels.
+    assert gradient.tolist()[0] == pytest.approx([0, 0, 0], abs=1e-15)
+    # Held back: half of the trace, the first item.
+    assert (metrics["clip_ratio/trace_high"], metrics["clip_ratio/item_high"]) == (0.5, 0.5)
+
+
+def test_metrics_by_hand():
+    # Ratios 2 and 1/2 in the trace, 4 and 1 in two items of weight 1/2; r - 1 - log r.
+    row = replace(
+        make_row([2.0, 0.5, 4.0, 1.0], [1.0, -1.0, 1.0, 1.0], 2),
+        item_ids=torch.tensor([[-1, -1, 0, 1]]),
+        token_weights=torch.tensor([[1.0, 1.0, 0.5, 0.5]], dtype=torch.float64),
+    )
+    metrics = compute_loss(row, LossConfig()).metrics
+    assert metrics == {
+        "clip_ratio/trace_low": pytest.approx(0.5),
+        "clip_ratio/trace_high": pytest.approx(0.5),
+        "ratio/trace_mean": pytest.approx(1.25),
+        "kl/rollout_trace": pytest.approx((1 - log(2) - 0.5 + log(2)) / 2),
+        "clip_ratio/item_low": 0.0,
+        "clip_ratio/item_high": pytest.approx(0.5),
+        "ratio/item_mean": pytest.approx(2.5),
+        "kl/rollout_item": pytest.approx((3 - log(4)) / 2),
     }
-    arguments = SimpleNamespace(delta=settings.pop("delta", None), steps_per_generation=1, use_bias_correction_kl=False)
-    stub = SimpleNamespace(
-        **(defaults | settings),
-        args=arguments,
-        loss_type=loss_type,
-        aux_loss_enabled=False,
-        top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None,
-        use_vllm=False,
-        current_gradient_accumulation_steps=1,
-        _entropy_bonus_enabled=False,
-        _metrics={"train": defaultdict(list)},
-        accelerator=identity,
-        model=SimpleNamespace(training=True),
-        _get_per_token_logps_and_entropies=lambda *a, **k: (copies.policy, torch.zeros_like(copies.policy), None),
-    )
-    empty = torch.zeros(len(copies.mask), 0, dtype=torch.long)
-    batch = {
-        "prompt_ids": empty,
-        "prompt_mask": empty,
-        "completion_ids": torch.zeros_like(copies.mask, dtype=torch.long),
-        "completion_mask": copies.mask,
-        "advantages": copies.advantages,
-        "old_per_token_logps": copies.rollout,
-        "ref_per_token_logps": copies.reference,
-        "num_items_in_batch": copies.mask.sum(),
-    }
-    return GRPOTrainer._compute_loss(stub, None, batch)
+    items_alone = replace(row, trace_mask=torch.zeros_like(row.trace_mask))
+    assert all("trace" not in name for name in compute_loss(items_alone, LossConfig()).metrics)
+    unclipped = compute_loss(row, LossConfig(type="gbpo")).metrics
+    assert all(unclipped[name] == 0 for name in unclipped if name.startswith("clip_ratio"))
+    cut = compute_loss(row, LossConfig(type="cispo", cispo_max=(1.5, 5.0))).metrics
+    assert (cut["clip_ratio/trace_high"], cut["clip_ratio/item_high"], cut["clip_ratio/trace_low"]) == (0.5, 0, 0)
+
+
+# ---- against TRL, and against loops
+
+
+CHANGES = {
+    "stage-wise": {},
+    "kl": {"kl_beta": 0.3},
+    "max ratio": {"max_ratio": 1.6},
+    "equal bounds": {"trace_clip": (0.2, 0.2), "item_clip": (0.2, 0.2), "cispo_max": (1.3, 1.3)},
+    "no room": {"trace_clip": (0.0, 0.0), "item_clip": (0.0, 0.0)},
+}
 
 
 @pytest.mark.parametrize(
-    ("ours", "loss_type", "settings"),
+    ("loss_type", "changes"),
     [
-        ({"type": "grpo"}, "grpo", {}),
-        ({"type": "bnpo"}, "bnpo", {}),
-        ({"type": "dapo"}, "dapo", {}),
-        ({"type": "dr_grpo", "max_completion_length": 11}, "dr_grpo", {}),
-        ({"type": "gspo"}, "grpo", {"importance_sampling_level": "sequence"}),
-        ({"type": "cispo", "cispo_max": (1.1, 1.1)}, "cispo", {"epsilon_high": 1.1}),
-        ({"type": "grpo", "kl_beta": 0.2}, "grpo", {"beta": 0.2}),
-        ({"type": "dapo", "kl_beta": 0.2}, "dapo", {"beta": 0.2}),
-        ({"type": "grpo", "max_ratio": 1.5}, "grpo", {"delta": 1.5}),
-        ({"type": "gspo", "max_ratio": 1.5}, "grpo", {"importance_sampling_level": "sequence", "delta": 1.5}),
+        pytest.param(loss_type, changes, id=f"{loss_type}-{name}")
+        for loss_type in TRL_TYPES
+        for name, changes in CHANGES.items()
+        if (loss_type, name) != ("cispo", "max ratio")
     ],
 )
-@pytest.mark.parametrize("lengths", [(4, 2, 5), (0, 0, 0)])
-def test_loss_and_gradient_equal_trl_over_single_rollouts(
-    ours: dict[str, Any], loss_type: str, settings: dict[str, Any], lengths: tuple[int, ...]
-) -> None:
-    # TRL weighs all rollouts alike, so every row has as many items, and misses count as hits do.
-    inputs = make_inputs(lengths, (3, 3, 3))
-    inputs = replace(inputs, miss_weights=torch.ones_like(inputs.miss_weights))
-    found = compute_loss(inputs, LossConfig(**EQUAL, **ours)).loss
-    expected = run_trl(expand(inputs), loss_type, **settings)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradient(found, inputs), gradient(expected, inputs))
+def test_loss_and_gradient_equal_trl(loss_type, changes):
+    config = LossConfig(type=loss_type, **BOUNDS | changes)
+    for seed in range(3):
+        inputs = build_inputs(np.random.default_rng(seed))
+        loss, gradient, metrics = loss_and_gradient(inputs, config)
+        expected, expected_gradient, of_trl = trl_loss(inputs, config)
+        torch.testing.assert_close(loss, expected, **EXACT)
+        torch.testing.assert_close(gradient, expected_gradient, **EXACT)
+        assert gradient.abs().sum() > 0
+        if config.kl_beta:
+            assert metrics["kl/reference"] == pytest.approx(of_trl["kl"])
 
 
-# -- the rest against plain loops -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("loss_type", TRL_TYPES)
+def test_on_policy_loss_and_gradient_equal_trl(loss_type):
+    inputs = build_inputs(np.random.default_rng(5), spread=0.0)
+    config = LossConfig(type=loss_type, trace_clip=(0.0, 0.0), item_clip=(0.0, 0.0))
+    for found, expected in zip(loss_and_gradient(inputs, config)[:2], trl_loss(inputs, config)[:2], strict=True):
+        torch.testing.assert_close(found, expected, **EXACT)
 
 
-def token_loss(config: LossConfig, copies: Copies, at: tuple[int, int]) -> torch.Tensor:
-    """One token's loss, from its formula."""
-    stage = "trace" if copies.of_trace[at] else "item"
-    low, high = getattr(config, f"{stage}_clip")
-    policy, old, advantage = copies.policy[at], copies.rollout[at], copies.advantages[at]
-    probability, before = policy.exp(), old.exp()
-    frozen = float(probability)
-    if config.type == "ecpo":  # pi'_old = max(sg(pi) / (1 + high + delta), pi_old)
-        before = torch.tensor(max(frozen / (1 + high + config.ecpo_delta), float(before)))
-    if config.type == "gbpo":  # pi'_old = max(pi_old, sg(pi)), or max(pi_old, 1 - sg(pi)) for negative advantages
-        before = torch.tensor(max(float(before), frozen if float(advantage) >= 0 else 1 - frozen))
-        return -advantage * probability / before
-    ratio = probability / before
-    clipped = ratio.clamp(1 - low, 1 + high)
-    return -torch.min(ratio * advantage, clipped * advantage)
+@pytest.mark.parametrize("loss_type", TRL_TYPES)
+def test_clip_ratios_equal_trl(loss_type):
+    # Of rollouts of one length, of whose tokens 4 are a trace's and 2 an item's.
+    inputs = build_inputs(np.random.default_rng(2), trace_lengths=(4, 4, 4, 4), spread=0.8)
+    config = LossConfig(type=loss_type, **BOUNDS | {"trace_clip": (0.1, 0.1), "item_clip": (0.05, 0.05)})
+    metrics, of_trl = compute_loss(inputs, config).metrics, trl_loss(inputs, config)[2]
+    low, high = (
+        (4 * metrics[f"clip_ratio/trace_{side}"] + 2 * metrics[f"clip_ratio/item_{side}"]) / 6
+        for side in ("low", "high")
+    )
+    if loss_type == "cispo":
+        assert (low, high) == (0, pytest.approx(of_trl["cispo_clip_ratio"]))
+        return
+    assert low == pytest.approx(of_trl["clip_ratio/low_mean"])
+    assert high == pytest.approx(of_trl["clip_ratio/high_mean"])
+    assert low > 0 and high > 0
 
 
-def loop_loss(config: LossConfig, copies: Copies) -> torch.Tensor:
-    """The mean over a rollout's tokens, then over a row's rollouts, then over rows."""
-    rows = []
-    for row in range(int(copies.rows.max()) + 1):
-        rollouts = []
-        for index in (copies.rows == row).nonzero()[:, 0].tolist():
-            terms = []
-            for column in copies.mask[index].nonzero()[:, 0].tolist():
-                at = (index, column)
-                weight = config.trace_weight if copies.of_trace[at] else config.item_weight
-                terms.append(token_loss(config, copies, at) * copies.miss_weights[at] * weight)
-            rollouts.append(torch.stack(terms).mean())
-        rows.append(torch.stack(rollouts).mean())
-    return torch.stack(rows).mean()
-
-
-@pytest.mark.parametrize("type", ["grpo", "ecpo", "gbpo"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"trace_clip": (0.2, 0.28), "item_clip": (0.05, 0.02)},
-        {"trace_weight": 0.5, "item_weight": 2.0},
-        {"ecpo_delta": 0.5},
-    ],
+@pytest.mark.parametrize("loss_type", TYPES)
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    num_items=st.integers(1, 3),
+    data=st.data(),
 )
-def test_loss_and_gradient_equal_a_loop_over_tokens(type: str, changes: dict[str, Any]) -> None:
-    inputs = make_inputs((4, 2, 0), (3, 1, 2), drift=0.6)
-    inputs = replace(inputs, policy_logprobs=inputs.policy_logprobs.detach().clamp(max=-1e-3).requires_grad_())
-    config = LossConfig(type=type, **changes)  # type: ignore[arg-type]
-    found, expected = compute_loss(inputs, config).loss, loop_loss(config, expand(inputs))
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradient(found, inputs), gradient(expected, inputs))
-
-
-def single(policy: float, rollout: float, advantage: float, item: bool = False) -> LossInputs:
-    """One token."""
-    one = torch.ones(1, 1, dtype=torch.bool)
-    return LossInputs(
-        policy_logprobs=torch.tensor([[policy]], dtype=torch.float64, requires_grad=True),
-        rollout_logprobs=torch.tensor([[rollout]], dtype=torch.float64),
-        advantages=torch.tensor([[advantage]], dtype=torch.float64),
-        trace_mask=one & (not item),
-        item_mask=one & item,
-        token_weights=torch.ones(1, 1, dtype=torch.float64),
-        item_ids=torch.tensor([[0 if item else -1]]),
-        miss_weights=torch.ones(1, 1, dtype=torch.float64),
+def test_a_row_counts_what_its_rollouts_would(loss_type, seed, lengths, num_items, data):
+    valid = data.draw(
+        st.lists(
+            st.lists(st.booleans(), min_size=num_items, max_size=num_items),
+            min_size=len(lengths),
+            max_size=len(lengths),
+        )
     )
-
-
-@pytest.mark.parametrize(
-    ("ratio", "advantage", "item", "loss", "slope"),
-    [
-        # trace: bounds .8 and 1.28
-        (1.0, 2.0, False, -2.0, -2.0),
-        (1.2, 2.0, False, -2.4, -2.4),
-        (1.5, 2.0, False, -2.56, 0.0),
-        (0.5, 2.0, False, -1.0, -1.0),
-        (0.5, -2.0, False, 1.6, 0.0),
-        (1.5, -2.0, False, 3.0, 3.0),
-        # item: bounds .9 and 1.15
-        (1.2, 2.0, True, -2.3, 0.0),
-        (1.1, 2.0, True, -2.2, -2.2),
-        (0.85, -2.0, True, 1.8, 0.0),
-    ],
-)
-def test_each_stage_is_clipped_by_its_own_bounds(
-    ratio: float, advantage: float, item: bool, loss: float, slope: float
-) -> None:
-    inputs = single(-1.0 + math.log(ratio), -1.0, advantage, item)
-    found = compute_loss(inputs, LossConfig()).loss
-    assert float(found) == pytest.approx(loss)
-    assert float(gradient(found, inputs)) == pytest.approx(slope)  # d(-A r) / d log pi = -A r
-
-
-def test_ecpo_bounds_the_ratio_and_gbpo_the_gradient_of_negative_samples() -> None:
-    far = single(math.log(0.9), math.log(0.01), -1.0)  # ratio 90
-    plain = compute_loss(far, LossConfig()).loss
-    assert float(gradient(plain, far)) == pytest.approx(90)
-    ecpo = compute_loss(far, LossConfig(type="ecpo", ecpo_delta=0.1)).loss
-    assert float(gradient(ecpo, far)) == pytest.approx(1.28 + 0.1)
-    gbpo = compute_loss(far, LossConfig(type="gbpo")).loss
-    # pi / max(pi_old, 1 - pi) = .9 / .1: in the logit, times (1 - pi), it is the .9 of binary cross-entropy
-    assert float(gradient(gbpo, far)) == pytest.approx(9)
-    assert float(gradient(gbpo, far)) * (1 - 0.9) == pytest.approx(0.9)
-
-
-def test_weights_of_misses_scale_their_tokens() -> None:
-    inputs = make_inputs()
-    whole = gradient(
-        compute_loss(replace(inputs, miss_weights=torch.ones_like(inputs.miss_weights)), LossConfig()).loss, inputs
+    inputs = build_inputs(np.random.default_rng(seed), lengths, valid, spread=0.5, beta=0.3)
+    second_bound = {"max_ratio": 1.5} if loss_type in ("grpo", "gspo") else {}
+    config = LossConfig(
+        type=loss_type, kl_beta=0.2, trace_weight=0.7, item_weight=1.4, ecpo_delta=0.2, **BOUNDS | second_bound
     )
-    weighed = gradient(compute_loss(inputs, LossConfig()).loss, inputs)
-    torch.testing.assert_close(weighed, whole * inputs.miss_weights)
-    assert (inputs.miss_weights < 1).any()
+    loss, gradient, _ = loss_and_gradient(inputs, config)
+    expected, expected_gradient = plain_loss(inputs, config)
+    torch.testing.assert_close(loss, expected, **EXACT)
+    torch.testing.assert_close(gradient, expected_gradient, **EXACT)
 
 
-def test_the_divergence_estimate_by_hand() -> None:
-    policy, reference = torch.tensor([math.log(0.5)]), torch.tensor([math.log(0.25)])
-    assert float(kl_estimate(policy, reference)) == pytest.approx(0.5 - math.log(0.5) - 1)
-    assert float(kl_estimate(policy, policy)) == 0
-    inputs = replace(single(math.log(0.5), math.log(0.5), 0.0), ref_logprobs=torch.tensor([[math.log(0.25)]]).double())
-    outputs = compute_loss(inputs, LossConfig(kl_beta=0.3))
-    assert float(outputs.loss) == pytest.approx(0.3 * (0.5 - math.log(0.5) - 1))
-    assert outputs.metrics["kl/reference"] == pytest.approx(0.5 - math.log(0.5) - 1)
+@pytest.mark.parametrize("loss_type", TYPES)
+def test_far_off_policy_and_ragged_rows_follow_the_formulas(loss_type):
+    inputs = build_inputs(np.random.default_rng(3), valid=RAGGED, spread=2.0)
+    config = LossConfig(type=loss_type, **BOUNDS)
+    loss, gradient, _ = loss_and_gradient(inputs, config)
+    expected, expected_gradient = plain_loss(inputs, config)
+    torch.testing.assert_close(loss, expected, **EXACT)
+    torch.testing.assert_close(gradient, expected_gradient, **EXACT)
 
 
-@pytest.mark.parametrize("type", ["grpo", "dapo", "dr_grpo", "gspo", "cispo", "ecpo", "gbpo"])
-def test_micro_steps_add_up_to_one_step(type: str) -> None:
-    inputs = make_inputs((4, 2, 0, 3), (3, 1, 2, 2))
-    inputs = replace(inputs, policy_logprobs=inputs.policy_logprobs.detach().clamp(max=-1e-3).requires_grad_())
-    config = LossConfig(type=type, kl_beta=0.1)  # type: ignore[arg-type]
-    whole = compute_loss(inputs, config).loss
-    tokens, rows = float(inputs.token_weights.sum()), 4.0
-    parts = [
-        compute_loss(select(inputs, part, num_rollout_tokens=tokens, num_rows=rows), config).loss
-        for part in (slice(0, 1), slice(1, 4))
-    ]
-    torch.testing.assert_close(sum(parts), whole)
-    torch.testing.assert_close(gradient(sum(parts), inputs), gradient(whole, inputs))  # type: ignore[arg-type]
+# ---- an optimizer step in parts
 
 
-@pytest.mark.parametrize("type", ["grpo", "bnpo", "dapo", "dr_grpo", "gspo", "cispo", "ecpo", "gbpo"])
-@pytest.mark.parametrize("garbage", [float("nan"), float("inf"), -float("inf"), 0.0, 800.0])
-def test_what_is_not_scored_never_reaches_loss_or_gradient(type: str, garbage: float) -> None:
-    clean = make_inputs()
-    scored = clean.trace_mask | clean.item_mask
-    clean = replace(clean, policy_logprobs=clean.policy_logprobs.detach().clamp(max=-1e-3).requires_grad_())
-    config = LossConfig(type=type, kl_beta=0.1)  # type: ignore[arg-type]
-    expected = compute_loss(clean, config)
-    names = ("policy_logprobs", "rollout_logprobs", "ref_logprobs", "advantages", "miss_weights")
-    dirty = replace(clean, **{n: getattr(clean, n).detach().masked_fill(~scored, garbage) for n in names})
-    dirty.policy_logprobs.requires_grad_()
-    found = compute_loss(dirty, config)
-    torch.testing.assert_close(found.loss, expected.loss)
-    torch.testing.assert_close(gradient(found.loss, dirty), gradient(expected.loss, clean))
-    assert found.metrics == pytest.approx(expected.metrics)
+@pytest.mark.parametrize("loss_type", TYPES)
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 1, 1, 1), (3, 1)])
+def test_micro_steps_add_up_to_the_step(loss_type, sizes):
+    inputs = build_inputs(np.random.default_rng(2), valid=RAGGED, beta=0.4)
+    config = LossConfig(type=loss_type, kl_beta=0.1, **BOUNDS)
+    whole, whole_gradient, _ = loss_and_gradient(inputs, config)
+    parts = []
+    for start, size in zip(np.cumsum((0, *sizes)), sizes, strict=False):
+        rows = {n: v[start : start + size] for n, v in vars(inputs).items() if isinstance(v, torch.Tensor)}
+        step = {"num_rollout_tokens": float(inputs.token_weights.sum()), "num_rows": 4.0}
+        parts.append((LossInputs(**rows, **step), size, float(rows["token_weights"].sum())))
+    found = [loss_and_gradient(part, config) for part, _, _ in parts]
+    losses = torch.stack([loss for loss, _, _ in found])
+    gradient = torch.cat([gradient for _, gradient, _ in found])
+    if loss_type == "bnpo":  # a mean over tokens of each part: what a part has of tokens does not count
+        scale = torch.cat(
+            [
+                torch.full((size, 1), float(inputs.token_weights.sum()) / tokens * size / 4, dtype=torch.float64)
+                for _, size, tokens in parts
+            ]
+        )
+        torch.testing.assert_close(gradient, whole_gradient * scale, **EXACT)
+    else:
+        torch.testing.assert_close(losses.sum(), whole, **EXACT)
+        torch.testing.assert_close(gradient, whole_gradient, **EXACT)
 
 
-@pytest.mark.parametrize("type", ["grpo", "gspo", "cispo", "ecpo", "gbpo"])
-@pytest.mark.parametrize("advantage", [1.0, -1.0])
-@pytest.mark.parametrize("policy", [0.0, -1e-12, -60.0])
-def test_certain_and_impossible_tokens_have_finite_gradients(type: str, advantage: float, policy: float) -> None:
-    inputs = single(policy, policy, advantage, item=True)
-    found = compute_loss(inputs, LossConfig(type=type)).loss  # type: ignore[arg-type]
-    assert torch.isfinite(found) and torch.isfinite(gradient(found, inputs)).all()
+# ---- what must not poison a model
 
 
-def test_rows_without_tokens_add_nothing() -> None:
-    inputs = make_inputs((0, 3), (2, 2))
-    empty = replace(
-        inputs,
-        item_mask=inputs.item_mask & torch.tensor([[False], [True]]),
-        item_ids=torch.where(torch.tensor([[False], [True]]), inputs.item_ids, -1),
-        token_weights=inputs.token_weights * torch.tensor([[0.0], [1.0]]),
+@pytest.mark.parametrize("loss_type", TYPES)
+@pytest.mark.parametrize("filler", [float("nan"), float("inf"), -float("inf"), 0.0, -1e4])
+def test_unscored_columns_may_hold_anything(loss_type, filler):
+    inputs = build_inputs(np.random.default_rng(4), valid=RAGGED)
+    scored = inputs.trace_mask | inputs.item_mask
+    config = LossConfig(type=loss_type, kl_beta=0.1, **BOUNDS)
+    clean = loss_and_gradient(inputs, config)
+    each = ("policy_logprobs", "rollout_logprobs", "ref_logprobs", "advantages", "miss_weights")
+    for names in (*((name,) for name in each), each):
+        filled = {name: getattr(inputs, name).masked_fill(~scored, filler) for name in names}
+        found = loss_and_gradient(replace(inputs, **filled), config)
+        assert torch.equal(found[0], clean[0])
+        assert torch.equal(found[1], clean[1]) and (found[1][~scored] == 0).all()
+        assert found[2] == clean[2]
+
+
+EXTREMES = [0.0, 1e-6, -1e-9, -1e-4, -1.0, -20.0, -89.0, -200.0, -1e4]
+"""Log-probabilities: certain, above 0 by rounding, unlikely, far below what float32 holds as a probability."""
+
+
+@pytest.mark.parametrize("loss_type", TYPES)
+@pytest.mark.parametrize("advantage", [1.5, -1.5, 0.0])
+def test_extreme_log_probabilities_leave_loss_and_gradient_finite(loss_type, advantage):
+    policy, rollout, reference = (x.reshape(1, -1) for x in torch.meshgrid(*[torch.tensor(EXTREMES)] * 3))
+    size = policy.shape[1]
+    trace_mask = torch.arange(size)[None] % 2 == 0
+    inputs = LossInputs(
+        policy, rollout, torch.full((1, size), advantage), trace_mask, ~trace_mask, torch.ones(1, size),
+        torch.where(trace_mask, -1, 0), torch.ones(1, size), reference,
+    )  # fmt: skip
+    loss, gradient, metrics = loss_and_gradient(inputs, LossConfig(type=loss_type, kl_beta=0.1))
+    assert loss.dtype == torch.float32
+    assert loss.isfinite() and gradient.isfinite().all() and np.isfinite(list(metrics.values())).all()
+
+
+@pytest.mark.parametrize("loss_type", TYPES)
+def test_a_certain_wrong_token_leaves_the_logits_gradient_finite(loss_type):
+    # The policy has become certain of what it once drew as next to impossible: 1 - pi is 0 in float32.
+    logits = torch.tensor([[[200.0, 0.0, -200.0]] * 2], requires_grad=True)
+    policy = logits.log_softmax(-1)[..., 0]
+    assert (policy == 0).all()
+    row = make_row([1.0, 1.0], [-1.0, -1.0], 1)
+    inputs = replace(row, policy_logprobs=policy, rollout_logprobs=torch.full((1, 2), -300.0))
+    out = compute_loss(inputs, LossConfig(type=loss_type))
+    out.loss.backward()
+    assert out.loss.isfinite() and logits.grad.isfinite().all()
+
+
+def test_the_gradient_of_a_negative_sample_is_bounded_as_of_cross_entropy():
+    # By the logit of a token of two: pi / (1 - pi) * (1 - pi) = pi, that of -log(1 - pi); GRPO's would be ~ 1 / pi_old.
+    logit = doubles(4.0).requires_grad_()
+    policy = torch.nn.functional.logsigmoid(logit)
+    loss = gbpo_loss(policy, doubles(1e-6).log(), doubles(-1.0))
+    entropy = -torch.nn.functional.logsigmoid(-logit)
+    found, expected = (torch.autograd.grad(x, logit)[0] for x in (loss, entropy))
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_ratios_are_held_at_e_to_the_20():
+    row = replace(
+        make_row([1.0], [-1.0], 0), rollout_logprobs=doubles(-30.0)[None], policy_logprobs=doubles(-1.0)[None]
     )
-    alone = select(inputs, slice(1, 2), num_rows=2.0)
-    torch.testing.assert_close(compute_loss(empty, LossConfig()).loss, compute_loss(alone, LossConfig()).loss)
+    loss, gradient, metrics = loss_and_gradient(row, LossConfig())
+    assert float(loss) == pytest.approx(e**20) and float(gradient) == 0
+    assert metrics["ratio/item_mean"] == pytest.approx(e**20)
+    near = replace(row, rollout_logprobs=doubles(-20.5)[None])
+    assert float(loss_and_gradient(near, LossConfig())[1]) == pytest.approx(e**19.5)
 
 
-def test_metrics_by_hand() -> None:
-    inputs = make_inputs((4, 2, 5), (3, 3, 3), drift=0.5)
-    metrics = compute_loss(inputs, LossConfig()).metrics
-    for stage, mask, (low, high) in (
-        ("trace", inputs.trace_mask, (0.2, 0.28)),
-        ("item", inputs.item_mask, (0.1, 0.15)),
-    ):
-        ratio = (inputs.policy_logprobs - inputs.rollout_logprobs).detach().exp()[mask]
-        advantages, weights = inputs.advantages[mask], inputs.token_weights[mask]
-        total = weights.sum()
-        expected = {
-            f"clip_ratio/{stage}_low": weights[(ratio < 1 - low) & (advantages < 0)].sum() / total,
-            f"clip_ratio/{stage}_high": weights[(ratio > 1 + high) & (advantages > 0)].sum() / total,
-            f"ratio/{stage}_mean": (ratio * weights).sum() / total,
-            f"kl/rollout_{stage}": ((ratio - 1 - ratio.log()) * weights).sum() / total,
-        }
-        assert {name: metrics[name] for name in expected} == pytest.approx({k: float(v) for k, v in expected.items()})
-    assert not any("trace" in name for name in compute_loss(make_inputs((0, 0), (2, 2)), LossConfig()).metrics)
+def test_a_batch_without_a_scored_token_is_0():
+    empty = build_inputs(np.random.default_rng(0), (0, 0), ((False, False),) * 2)
+    for loss_type in TYPES:
+        loss, gradient, metrics = loss_and_gradient(empty, LossConfig(type=loss_type))
+        assert loss == 0 and (gradient == 0).all() and metrics == {}
 
 
-def test_log_one_minus_exp_is_exact_at_both_ends() -> None:
-    values = torch.tensor([-1e-300, -1e-12, -0.1, -math.log(2), -5.0, -700.0], dtype=torch.float64)
-    expected = [math.log(-math.expm1(v)) if v > -0.69 else math.log1p(-math.exp(v)) for v in values.tolist()]
-    torch.testing.assert_close(log_one_minus_exp(values), torch.tensor(expected, dtype=torch.float64))
-    assert log_one_minus_exp(torch.zeros(1)).item() == -math.inf
+# ---- configuration
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("values", "message"),
     [
-        ({"trace_clip": (1.5, 0.2)}, "loss.trace_clip must be a fall from 0 to 1"),
-        ({"item_clip": (0.1, -0.2)}, "loss.item_clip must be a fall from 0 to 1"),
-        ({"miss_weight": -1.0}, "loss.miss_weight must be at least 0"),
-        ({"kl_beta": float("nan")}, "loss.kl_beta must be at least 0"),
-        ({"cispo_max": (0.0, 1.0)}, "must be above 0"),
-        ({"max_ratio": 1.1}, "loss.max_ratio must lie above both"),
+        (
+            {"trace_clip": [-0.1, 0.2]},
+            r"loss.trace_clip must be a fall from 0 to 1 and a rise from 0, got \[-0.1, 0.2\]",
+        ),
+        ({"item_clip": [1.1, 0.2]}, "loss.item_clip must be a fall"),
+        ({"item_clip": [0.1, -0.2]}, "loss.item_clip must be a fall"),
+        ({"trace_clip": [float("nan"), 0.2]}, "loss.trace_clip must be a fall"),
+        ({"trace_clip": [0.2]}, "trace_clip"),
+        ({"type": "ppo"}, "type"),
+        ({"ecpo_delta": 0.0}, "loss.ecpo_delta must be above 0, got 0.0"),
+        ({"miss_weight": -1.0}, "loss.miss_weight must be at least 0, got -1.0"),
+        ({"trace_weight": -1.0}, "loss.trace_weight must be at least 0"),
+        ({"item_weight": -1.0}, "loss.item_weight must be at least 0"),
+        ({"kl_beta": float("nan")}, "loss.kl_beta must be at least 0, got nan"),
+        ({"cispo_max": [5.0, 0.0]}, "loss.cispo_max"),
+        ({"cispo_max": [5.0, float("nan")]}, "loss.cispo_max"),
+        ({"max_completion_length": 0}, "loss.max_completion_length"),
+        ({"max_ratio": 1.28}, "loss.max_ratio must lie above both clips' upper bounds, got 1.28"),
+        ({"max_ratio": 3.0, "type": "gbpo"}, r"loss.max_ratio \(3.0\) does nothing with loss.type=gbpo"),
+        ({"max_ratio": 3.0, "type": "cispo"}, "does nothing with loss.type=cispo"),
+        ({"max_ratio": 3.0, "type": "ecpo"}, "does nothing with loss.type=ecpo"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_a_configuration_that_makes_no_sense_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
-        LossConfig(**changes)
+        build_config(LossConfig, values)
+
+
+def test_bounds_at_their_ends_are_taken():
+    config = build_config(LossConfig, {"trace_clip": [1.0, 0.0], "item_clip": [0.0, 0.0], "max_ratio": 1.01})
+    assert config.max_ratio == 1.01

@@ -46,13 +46,15 @@ KINDS: dict[str, str] = {
     "caption": "its caption",
     "caption_typo": "its caption with a few typos",
     "caption_part": "eight words of its caption in a row (13 characters of Chinese or Japanese)",
-    "caption_words": "the words of a short caption close together in another order",
+    "caption_words": "the words of a caption close together in another order (of a long one nearly all)",
     "caption_copy": "half of the word trigrams of a longer caption, in any order of its sentences",
     "attribute": "a value that few items bear: a brand, an exact price, an id; or any value of a guarded attribute",
     "attribute_typo": "a value of more than eight words that few items bear, with a few typos",
     "attribute_part": "eight words of it in a row",
     "attribute_words": "its words close together in another order",
     "attribute_copy": "half of its word trigrams",
+    "title_backwards": "its title's letters from the last to the first",
+    "judge_instruction": "a phrase to whoever judges the trace: `ignore all instructions`, `give the highest score`",
     "announced": "a phrase that says the answer is known: `the answer is`, `the user next watched`",
 }
 """Kind of leak -> what it is."""

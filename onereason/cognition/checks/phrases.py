@@ -21,6 +21,12 @@ from onereason.cognition.normalise import Normalised, mostly_cjk
 SHORT_WORDS = 16
 """A text of at most so many words is known again by its words in another order; a longer one by its trigrams."""
 
+LIST_SHARE = 0.9
+"""Share of a longer text's content words that stand for it in any order, where they stand close together."""
+
+LEAST_BACKWARDS = 10
+"""Letters a title needs to be looked for backwards."""
+
 LONG_RUN, LONG_RUN_CJK = 8, 13
 """Words in a row that are a copy, where they come from a longer text."""
 
@@ -80,6 +86,7 @@ class Phrase:
 
     __slots__ = (
         "__dict__",
+        "_backwards",
         "_is_common",
         "_least_run",
         "_least_scattered",
@@ -109,6 +116,9 @@ class Phrase:
         self.words = normalised.words
         self.spaced = normalised.spaced
         self.squeezed = normalised.squeezed
+        backwards = self.squeezed[::-1]
+        is_told = is_name and len(backwards) >= LEAST_BACKWARDS and backwards != self.squeezed
+        self._backwards = backwards if is_told else ""
         self.content = frozenset(self.words) - all_words("function_words")
         self.typos = typos_allowed(len(self.squeezed))
         self.brand = brand & self.content
@@ -191,6 +201,8 @@ class Phrase:
         """`(kind, excerpt)` of what a trace holds of this text; empty for most traces, after a few look-ups."""
         if not self.words or self._is_common:
             return []
+        if self._backwards and self._backwards in trace.squeezed and not self._names_nothing(around):
+            return [(f"{self.kind}_backwards", self._backwards)]
         num_shared, typos = len(self.content & trace.word_set), self.typos
         if typos:
             # A typo spoils two words at most, where it joins them.
@@ -222,8 +234,13 @@ class Phrase:
         if found:
             return found
         if self.is_name or self.is_short:
-            return self._find_words(trace, around) if num_shared >= self.min_words else []
-        return self._find_copy(trace, around) if num_shared * 3 >= len(self.content) else []
+            return self._find_words(trace, around, self.min_words) if num_shared >= self.min_words else []
+        if num_shared * 3 < len(self.content):
+            return []
+        found = self._find_copy(trace, around)
+        if not found and num_shared >= (need := ceil(LIST_SHARE * len(self.content))):
+            found = self._find_words(trace, around, need)
+        return found
 
     def _may_have_run(self, words: frozenset[str]) -> bool:
         """Whether so many words of this text as make a run stand in a row in it, all of them among these."""
@@ -298,9 +315,8 @@ class Phrase:
             return [(f"{self.kind}_part", " ".join(left))]
         return []
 
-    def _find_words(self, trace: Normalised, around: Surroundings) -> list[tuple[str, str]]:
-        """Most words of a title close together, in any order."""
-        need = self.min_words
+    def _find_words(self, trace: Normalised, around: Surroundings, need: int) -> list[tuple[str, str]]:
+        """So many content words close together, in any order."""
         if need < 2:
             return []
         words = trace.words

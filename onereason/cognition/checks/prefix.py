@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def check_evidence(evidence: Evidence, begin: int, target: int) -> Problem | None:
     """`evidence_after_target` or `evidence_position` (before what is shown) of evidence; None where it is in place.
 
-    The persona is counted over all items that were read, so their number is looked at; of the items cited for an
-    interest, which stand oldest first, the two ends are.
+    The persona is counted over all items that were read, so their number is looked at; of the items read
+    one by one, and of those cited for an interest, which stand oldest first, the two ends are.
 
     Args:
         begin: position of the first item that is shown; the evidence counts its positions from there.
@@ -27,8 +27,7 @@ def check_evidence(evidence: Evidence, begin: int, target: int) -> Problem | Non
         return Problem(
             "evidence_after_target", f"read to position {begin + evidence.num_items - 1}, target at {target}"
         )
-    for candidate in evidence.candidates:
-        cited = candidate.cited
+    for cited in (evidence.readings, *(candidate.cited for candidate in evidence.candidates)):
         if cited:
             if begin + cited[-1] >= target:
                 return Problem("evidence_after_target", f"position {begin + cited[-1]}, target at {target}")
