@@ -20,13 +20,12 @@ from pathlib import Path
 
 from onereason.data.schema import INTERACTIONS_FILE, load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out
-from onereason.decoding.recommender import Recommender
 from onereason.errors import ConfigError
+from onereason.itemic.catalog import load_model_catalog
 from onereason.rl.advantages import AdvantageConfig
 from onereason.rl.losses import LossConfig
 from onereason.rl.p_score import load_p_scorer
-from onereason.rl.prompts import Prompts
-from onereason.rl.rewards import CombinedReward, Format, RewardConfig
+from onereason.rl.rewards import Format, RewardConfig
 from onereason.rl.rewards.logged import DURATION_AWARE, P_SCORE
 from onereason.rl.values import KNOWN_VALUES, ItemValues, SignalConfig, read_duration_labels
 from recipes.common import build_validation, load_start_model
@@ -71,18 +70,18 @@ class RlConfig(RolloutRunConfig):
                 raise ConfigError(f"reward {key} needs a scorer: set scorer to a folder that recipes.p_score made.")
 
 
-def build_values(config: RlConfig, reward: CombinedReward, recommender: Recommender, prompts: Prompts) -> ItemValues:
+def load_values(config: RlConfig) -> ItemValues:
     """What the rewards read beside the rollouts; nothing is loaded that none of them does."""
-    names = tuple(reward.reads)
-    scorer, labels, train = None, None, []
-    if P_SCORE in names:
-        scorer = load_p_scorer(str(config.scorer), recommender.catalog, str(recommender.model.device))
+    names = config.reward.build().reads
+    if P_SCORE not in names and DURATION_AWARE not in names:
+        return ItemValues()
+    catalog, interactions = load_model_catalog(config.model), load_dataset(config.data).interactions
+    scorer = load_p_scorer(str(config.scorer), catalog) if P_SCORE in names else None
+    timelines = build_timelines(interactions, catalog.index)
+    split, labels = split_leave_one_out(timelines), None
     if DURATION_AWARE in names:
-        interactions = load_dataset(config.data).interactions
-        timelines = build_timelines(interactions, recommender.catalog.index)
-        split = split_leave_one_out(timelines)
-        labels, train = read_duration_labels(interactions, timelines, split, config.signals, config.data), split.train
-    return ItemValues(names, recommender.trie, prompts, scorer, labels, train)
+        labels = read_duration_labels(interactions, timelines, split, config.signals, config.data)
+    return ItemValues(scorer, labels, split.train)
 
 
 def run(config: RlConfig) -> None:
@@ -91,11 +90,11 @@ def run(config: RlConfig) -> None:
         config.rollout.num_traces, config.minibatches, config.num_iterations, config.rollout.sampling.temperature
     )
     checkpoint, arguments = start_run(config, config.selection, make)
+    values = load_values(config)
     folder = load_start_model(config.model, config.training)
-    recommender = build_recommender(folder, config)
+    recommender = values.order_items(build_recommender(folder, config))
     prompts = load_prompts(config, recommender)
     reward = config.reward.build(recommender.trie.num_levels, config.rollout.num_items)
-    values = build_values(config, reward, recommender, prompts)
     validate = build_validation(config.selection, folder, config.training.seed)
     plan = Reinforcement(
         recommender,

@@ -61,7 +61,7 @@ class RecommendationGRPOTrainer(RolloutTrainer):
         """The rows of rollouts with their advantages; logs rewards and what was skipped."""
         run = self.plan
         found = build_reward_inputs(run.recommender, run.prompts, asked, rollouts, run.seed + self.state.global_step)
-        found = run.values.add_to(found, asked, rollouts, run.recommender.catalog.codes, self._domains)
+        found = run.values.add_to(found, run.recommender, run.prompts, asked, rollouts, self._domains)
         rewards = run.reward.compute(found)
         advantages = compute_advantages(
             rewards.total, found.valid, found.thinks, run.advantage, rewards.kept, found.guided

@@ -23,7 +23,8 @@ class RewardInputs:
     Attributes:
         candidates: int64 `[G, N, K, L]`, each item's codes; -1 where an item does not exist, or is no item of the
             catalog (`legal` tells the two apart).
-        valid: bool `[G, N, K]`; True selects items that were rolled out (fewer than `K` where the catalog has fewer).
+        valid: bool `[G, N, K]`; True selects items that were rolled out (fewer than `K` where the catalog has fewer),
+            and guided ones.
         legal: bool `[G, N, K]`; True selects rolled-out items that are in the catalog.
         positives: `G` int64 arrays `[P, L]`, the codes of the user's positive set, the next one first.
         histories: `G` int64 arrays `[n, L]`, codes of the items the prompt shows, oldest first.
@@ -34,7 +35,7 @@ class RewardInputs:
         traces: `[G][N]` texts; empty without thinking.
         cited: `[G][N]` int64 arrays `[c, L]`, codes of the itemic patterns a trace cites, in order; -1 rows where what
             is cited is no item of the catalog. `cited_domains` has their domains.
-        values: further numbers by name: float64 `[G, N, K]` of each item (e.g. `p_score`), or `[G]` of each group.
+        values: further numbers by name, float64 `[G, N, K]`, one an item (e.g. `p_score`).
         seed: of whatever a reward draws (the subset a format reward looks at).
         guided: bool `[G, N, K]`; True selects items that were put there, not rolled out; None where there are none.
     """

@@ -13,6 +13,7 @@ import polars as pl
 
 from onereason.data.schema import SIGNAL_PREFIX
 from onereason.data.timelines import Split, Timelines, sort_by_user
+from onereason.decoding.recommender import Recommender
 from onereason.errors import ConfigError
 from onereason.itemic.trie import ItemTrie
 from onereason.rl.p_score import PScorer
@@ -24,6 +25,7 @@ from onereason.rl.rewards.traces import ANSWER_LIKELIHOOD
 from onereason.rl.rollout import Rollouts
 
 KNOWN_VALUES = (ANSWER_LIKELIHOOD, P_SCORE, DURATION_AWARE)
+"""What a run of reinforcement can say of an item: rollouts make the first, `ItemValues` the others."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class SignalConfig:
 
 def rolled_out_items(trie: ItemTrie, rollouts: Rollouts) -> np.ndarray:
     """Item indices of rollouts, int64 `[G, N, K]`, -1 where there is none; of several under one sid the first that a
-    list would hold (that of the highest priority).
+    list would hold: the one that the trie gives the highest priority.
     """
     leaves = rollouts.leaves.cpu().numpy()
     legal = rollouts.legal.cpu().numpy()
@@ -84,42 +86,51 @@ def read_duration_labels(
 
 @dataclass(frozen=True)
 class ItemValues:
-    """Makes the values that a reward reads.
+    """Makes the values that rewards read; nothing of it needs the model.
 
     Attributes:
-        names: what is read, out of `KNOWN_VALUES`.
-        trie: of the items.
-        prompts: what was asked.
-        scorer: gives `p_score`; None where it is not read.
-        labels: one array `[n]` a user of `read_duration_labels`; None where they are not read.
+        scorer: gives `p_score`; None where no reward reads it.
+        labels: one array `[n]` a user of `read_duration_labels`; None where no reward reads them.
         train: the users' training items, as long as `labels`.
     """
 
-    names: Sequence[str]
-    trie: ItemTrie
-    prompts: Prompts
     scorer: PScorer | None = None
     labels: Sequence[np.ndarray] | None = None
     train: Sequence[np.ndarray] = ()
 
+    def order_items(self, recommender: Recommender) -> Recommender:
+        """The same with items under one sid ordered by training interactions, as evaluation orders them, where an item
+        has to stand for its sid.
+        """
+        if self.scorer is None:
+            return recommender
+        trained = np.concatenate([*self.train, np.empty(0, np.int64)])
+        return recommender.with_priority(np.bincount(trained, minlength=len(recommender.catalog)))
+
     def add_to(
-        self, inputs: RewardInputs, asked: Sequence[int], rollouts: Rollouts, codes: np.ndarray, domains: Sequence[str]
+        self,
+        inputs: RewardInputs,
+        recommender: Recommender,
+        prompts: Prompts,
+        asked: Sequence[int],
+        rollouts: Rollouts,
+        domains: Sequence[str],
     ) -> RewardInputs:
         """The record with its values.
 
+        A scorer sees what stood before the moment that is asked about, also what a prompt is too short to show.
+
         Args:
+            recommender: of `order_items`.
             asked: numbers of the `G` prompts.
-            codes: the catalog's codes, `[I, L]`.
             domains: domain of each item, as the format tells domains apart.
         """
-        values = dict(inputs.values)
-        if P_SCORE in self.names:
-            assert self.scorer is not None, "the recipe loads the scorer where a reward reads it"
-            histories = [self.prompts.histories[number] for number in asked]
-            values[P_SCORE] = self.scorer.score(histories, rolled_out_items(self.trie, rollouts))
-        if DURATION_AWARE in self.names:
-            assert self.labels is not None, "the recipe reads the labels where a reward does"
-            users = [int(self.prompts.users[number]) for number in asked]
+        values, codes = dict(inputs.values), recommender.catalog.codes
+        if self.scorer is not None:
+            histories = [prompts.histories[number] for number in asked]
+            values[P_SCORE] = self.scorer.score(histories, rolled_out_items(recommender.trie, rollouts))
+        if self.labels is not None:
+            users = [int(prompts.users[number]) for number in asked]
             values[DURATION_AWARE] = look_up_logged(
                 inputs,
                 [codes[self.train[user]] for user in users],

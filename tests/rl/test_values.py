@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -52,8 +54,7 @@ def test_scores_are_the_scorers_own_of_each_item(world):
     torch.manual_seed(0)
     scorer = PScorer(PScoreNetwork(24, 1, PScoreNetworkConfig(hidden_size=8)), recommender.catalog.item_ids, ("like",))
     inputs = build_reward_inputs(recommender, PROMPTS, [2, 0, 1], rollouts)
-    values = ItemValues(("p_score",), recommender.trie, PROMPTS, scorer)
-    found = values.add_to(inputs, [2, 0, 1], rollouts, recommender.catalog.codes, recommender.catalog.domains)
+    found = ItemValues(scorer).add_to(inputs, recommender, PROMPTS, [2, 0, 1], rollouts, recommender.catalog.domains)
     items = rolled_out_items(recommender.trie, rollouts)
     for g, number in enumerate([2, 0, 1]):
         for n, k in np.ndindex(items.shape[1:]):
@@ -61,7 +62,32 @@ def test_scores_are_the_scorers_own_of_each_item(world):
             assert found.values["p_score"][g, n, k] == pytest.approx(alone)
     total = build_reward([RewardTerm("p_score")]).compute(found).total
     np.testing.assert_allclose(total, np.where(inputs.valid, found.values["p_score"], 0))
-    assert inputs.values == {}  # the record that was given stays as it is
+    assert set(found.values) == {"p_score"} and inputs.values == {}  # the record that was given stays as it is
+
+
+def test_nothing_is_added_where_nothing_is_read(world):
+    recommender, _, rollouts = world
+    inputs = build_reward_inputs(recommender, PROMPTS, [2, 0, 1], rollouts)
+    values = ItemValues()
+    assert values.add_to(inputs, recommender, PROMPTS, [2, 0, 1], rollouts, recommender.catalog.domains).values == {}
+    assert values.order_items(recommender) is recommender
+
+
+def test_a_sid_stands_for_its_item_with_most_training_interactions(world):
+    """As in evaluation: items 1 and 4 share a sid; ties go to the first in the catalog."""
+    recommender, _, rollouts = world
+    assert recommender.catalog.items_with_sid(1).tolist() == [1, 4]
+    torch.manual_seed(0)
+    scorer = PScorer(PScoreNetwork(24, 1, PScoreNetworkConfig(hidden_size=8)), recommender.catalog.item_ids, ("like",))
+    for train, first in (([[4, 1], [4]], 4), ([[4, 1], [1, 1]], 1), ([[4, 1], []], 1)):
+        values = ItemValues(scorer, None, [np.array(items, np.int64) for items in train])
+        ordered = values.order_items(recommender)
+        codes = recommender.vocabulary.code_ids(recommender.catalog.codes[[1]])[0].tolist()
+        root = ordered.trie.root_of(recommender.catalog.domains[1])
+        leaf = ordered.trie.find(root, codes)
+        assert leaf == recommender.trie.find(root, codes)  # rollouts mean the same leaves
+        one = replace(rollouts, leaves=torch.full_like(rollouts.leaves, leaf))
+        assert np.array_equal(rolled_out_items(ordered.trie, one), np.where(rollouts.legal.numpy(), first, -1))
 
 
 def test_labels_are_the_logs_word_on_the_item_that_was_rolled_out(world):
@@ -69,9 +95,10 @@ def test_labels_are_the_logs_word_on_the_item_that_was_rolled_out(world):
     train = [np.array([3, 3]), np.array([1, 2]), np.array([0, 7, 9])]
     labels = [np.array([1.0, -1.0]), np.array([1.0, 1.0]), np.array([1.0, 0.0, -1.0])]
     inputs = build_reward_inputs(recommender, PROMPTS, [0, 1, 2], rollouts)
-    values = ItemValues(("duration_aware",), recommender.trie, PROMPTS, None, labels, train)
     catalog = recommender.catalog
-    found = values.add_to(inputs, [0, 1, 2], rollouts, catalog.codes, catalog.domains).values["duration_aware"]
+    record = ItemValues(None, labels, train).add_to(inputs, recommender, PROMPTS, [0, 1, 2], rollouts, catalog.domains)
+    assert set(record.values) == {"duration_aware"}  # nothing is made that no reward reads
+    found = record.values["duration_aware"]
     seen = set()
     for g, number in enumerate([0, 1, 2]):
         user = PROMPTS.users[number]

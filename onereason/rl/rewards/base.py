@@ -29,7 +29,8 @@ class Reward(ABC):
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
         """The reward of each item, float64 `[G, N, K]`; 0 where none was rolled out.
 
-        A reward of traces says the same for all items of a trace. NaN means that it cannot be known.
+        A reward of traces says the same for all items of a trace, but for a guided one (`spread_over_items`). NaN means
+        that it cannot be known.
         """
 
     @property
@@ -48,9 +49,17 @@ class Reward(ABC):
         return None
 
 
-def spread_over_items(of_traces: np.ndarray, inputs: RewardInputs) -> np.ndarray:
-    """Values of traces `[G, N]` at all their rolled-out items: float64 `[G, N, K]`, 0 elsewhere."""
-    return np.where(inputs.valid, np.asarray(of_traces, np.float64)[..., None], 0.0)
+def spread_over_items(of_traces: np.ndarray, inputs: RewardInputs, of_guides: np.ndarray | None = None) -> np.ndarray:
+    """Values of traces `[G, N]` at all their items: float64 `[G, N, K]`, 0 where there is none.
+
+    Args:
+        of_guides: `[G, N]`, what a trace's guided item gets, where a value depends on the items: a trace does not
+            answer for its guide, while the guide is judged with what was rolled out beside it. None takes `of_traces`.
+    """
+    values = np.asarray(of_traces, np.float64)[..., None]
+    if of_guides is not None:
+        values = np.where(inputs.rolled_out, values, np.asarray(of_guides, np.float64)[..., None])
+    return np.where(inputs.valid, values, 0.0)
 
 
 def codes_of_positives(inputs: RewardInputs, group: int) -> np.ndarray:

@@ -88,14 +88,16 @@ class RewardOutputs:
 
     Attributes:
         total: float64 `[G, N, K]`; finite, 0 in groups that are not kept and where nothing was rolled out.
-        terms: key -> the reward itself without its weight, as `total`.
+        terms: key -> the reward itself without its weight, as `total`; also 0 where a term that is only logged (weight
+            0 in a sum) cannot be known.
         kept: bool `[G]`; True selects groups that may be trained on.
         skipped: `<term>/<reason>` -> groups that are not kept for it (a group may count for several). Reasons:
             `not_finite`, `no_positives`; `rollouts/no_items` where a group has no item at all, `total/not_finite` where
-            finite terms have no finite total.
+            finite terms have no finite total. A term that is only logged leaves no group out.
         metrics: over rolled-out items of kept groups (0 without any), `reward/<term>` and `reward/total`, means, with
-            `_std`; `reward/constant_groups`, the share of kept groups whose totals are all equal, so that their
-            advantages vanish; `reward/skipped_groups`, the share of groups that are not kept.
+            `_std`, guided items left out, of a term over groups in which it can be known; `reward/constant_groups`,
+            the share of kept groups whose totals are all equal, so that their advantages vanish;
+            `reward/skipped_groups`, the share of groups that are not kept.
     """
 
     total: np.ndarray
@@ -142,20 +144,30 @@ class CombinedReward:
         skipped["rollouts/no_items"] += int((~kept).sum())
         has_positives = np.array([len(codes_of_positives(inputs, g)) > 0 for g in range(len(kept))], bool)
         terms: dict[str, np.ndarray] = {}
+        known: dict[str, np.ndarray] = {}  # [G]; True selects groups in which a term can be known
         for key, reward in self.rewards.items():
-            if reward.needs_positives:
-                skipped[f"{key}/no_positives"] += int((~has_positives).sum())
-                kept = kept & has_positives
             terms[key], finite = self._finite_part(key, reward(inputs), inputs)
-            skipped[f"{key}/not_finite"] += int((~finite).sum())
-            kept = kept & finite
+            judged = has_positives if reward.needs_positives else np.ones_like(has_positives)
+            known[key] = judged & finite
+            if self.combine == "product" or self.weights[key] != 0:
+                skipped[f"{key}/no_positives"] += int((~judged).sum())
+                skipped[f"{key}/not_finite"] += int((~finite).sum())
+                kept = kept & known[key]
         total, finite = self._finite_part("total", self._combine(terms), inputs)
         skipped["total/not_finite"] += int((~finite).sum())
-        kept = kept & finite
-        terms = {key: np.where(kept[:, None, None], values, 0.0) for key, values in terms.items()}
-        total = np.where(kept[:, None, None], total, 0.0)
-        metrics = _compute_metrics({**terms, "total": total}, inputs.valid & kept[:, None, None], kept)
-        return RewardOutputs(total, terms, kept, {key: count for key, count in skipped.items() if count}, metrics)
+        known["total"] = kept = kept & finite
+        values = {
+            key: np.where((kept & known[key])[:, None, None], of_items, 0.0)
+            for key, of_items in {**terms, "total": total}.items()
+        }
+        counted = {key: inputs.rolled_out & (kept & judged)[:, None, None] for key, judged in known.items()}
+        metrics = _compute_metrics(values, counted)
+        total = values.pop("total")
+        low, high = (np.where(inputs.valid, total, fill) for fill in (np.inf, -np.inf))
+        equal = low.min((1, 2), initial=np.inf) == high.max((1, 2), initial=-np.inf)
+        metrics["reward/constant_groups"] = float(equal[kept].mean()) if kept.any() else 0.0
+        metrics["reward/skipped_groups"] = float((~kept).mean()) if len(kept) else 0.0
+        return RewardOutputs(total, values, kept, {key: count for key, count in skipped.items() if count}, metrics)
 
     def _combine(self, terms: dict[str, np.ndarray]) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -179,16 +191,12 @@ class CombinedReward:
         return np.where(finite[:, None, None], values, 0.0), finite
 
 
-def _compute_metrics(values: dict[str, np.ndarray], counted: np.ndarray, kept: np.ndarray) -> dict[str, float]:
-    """See `RewardOutputs.metrics`; `counted` bool `[G, N, K]` selects rolled-out items of kept groups."""
+def _compute_metrics(values: dict[str, np.ndarray], counted: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means of `RewardOutputs.metrics`; `counted`, key -> bool `[G, N, K]`, selects the items of a key's mean."""
     metrics = {}
     for key, of_items in values.items():
-        chosen = of_items[counted] if counted.any() else np.zeros(1)
+        chosen = of_items[counted[key]] if counted[key].any() else np.zeros(1)
         metrics[f"reward/{key}"], metrics[f"reward/{key}_std"] = float(chosen.mean()), float(chosen.std())
-    low = np.where(counted, values["total"], np.inf).min((1, 2), initial=np.inf)
-    high = np.where(counted, values["total"], -np.inf).max((1, 2), initial=-np.inf)
-    metrics["reward/constant_groups"] = float((low == high)[kept].mean()) if kept.any() else 0.0
-    metrics["reward/skipped_groups"] = float((~kept).mean()) if len(kept) else 0.0
     return metrics
 
 
@@ -223,11 +231,12 @@ def build_reward(
         if not isfinite(term.weight) or (combine == "product" and term.weight != 1):
             way_out = "leave it at 1, or set combine: sum." if combine == "product" else "give a finite number."
             raise ConfigError(f"reward {term.key}: weight {term.weight:g} cannot be used in a {combine}; {way_out}")
-        if not term.key or {term.key, f"{term.key}_std"} & taken:
+        reward = _build_term(term)
+        if {term.key, f"{term.key}_std"} & taken:
             raise ConfigError(f"two reward terms (or a metric) are called {term.key!r}; give one of them an alias.")
         taken |= {term.key, f"{term.key}_std"}
-        rewards[term.key] = _build_term(term)
-        problem = rewards[term.key].find_problem(combine, num_levels, num_items)
+        rewards[term.key] = reward
+        problem = reward.find_problem(combine, num_levels, num_items)
         if problem is not None:
             raise ConfigError(f"reward {term.key}: {problem}")
     return CombinedReward(rewards, {term.key: term.weight for term in terms}, combine, not_finite)

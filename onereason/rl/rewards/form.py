@@ -27,7 +27,10 @@ Subset = int | float | None
 
 @dataclass(frozen=True)
 class Format(Reward):
-    """1 for a legal item whose trace closed and is in form; 0 for others, and for those not looked at; of items."""
+    """1 for a legal item whose trace closed and is in form; 0 for others, and for those not looked at; of items.
+
+    A group without traces has nothing to be out of form. A guided item is judged without being drawn.
+    """
 
     subset: int | float | None = None
     """Rollouts of each group that are looked at: a whole number, or a share with a decimal point in (0, 1]; None for
@@ -56,10 +59,14 @@ class Format(Reward):
         return None
 
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
-        looked_at = format_subset(inputs, self.subset)
+        return self.judge(inputs, format_subset(inputs, self.subset) | (inputs.valid & ~inputs.rolled_out))
+
+    def judge(self, inputs: RewardInputs, looked_at: np.ndarray) -> np.ndarray:
+        """1 for what is in form among items that are looked at (bool `[G, N, K]`), float64 `[G, N, K]`."""
         in_form = inputs.closed
         if self.structure != "none":
-            in_form = in_form & self._check_texts(inputs, looked_at.any(-1) & inputs.closed)
+            asked = looked_at.any(-1) & inputs.closed & inputs.thinks[:, None]
+            in_form = in_form & (self._check_texts(inputs, asked) | ~inputs.thinks[:, None])
         return (looked_at & inputs.legal & inputs.valid & in_form[..., None]).astype(np.float64)
 
     def _check_texts(self, inputs: RewardInputs, asked: np.ndarray) -> np.ndarray:
@@ -89,9 +96,9 @@ def format_subset(inputs: RewardInputs, subset: Subset = None) -> np.ndarray:
     """
     _check_subset(subset)
     if subset is None or _is_all(subset):
-        return inputs.valid.copy()
+        return inputs.rolled_out.copy()
     num_groups = len(inputs.valid)
-    valid = inputs.valid.reshape(num_groups, -1)
+    valid = inputs.rolled_out.reshape(num_groups, inputs.shape[1] * inputs.shape[2])
     asked = np.full(num_groups, subset) if isinstance(subset, int) else np.maximum(np.rint(valid.sum(1) * subset), 1)
     draws = np.random.default_rng(inputs.seed).random(valid.shape)
     rank = np.where(valid, draws, 2.0).argsort(1).argsort(1)  # 2 lies behind every draw
@@ -109,7 +116,7 @@ def format_advantages(inputs: RewardInputs, subset: Subset, form: Format | None 
         form: what is asked of a trace's text; by default nothing. Its own subset is not used.
     """
     form = form or Format()
-    return Format(subset, form.structure, form.headings)(inputs)
+    return form.judge(inputs, format_subset(inputs, subset))
 
 
 def _is_all(subset: int | float) -> bool:

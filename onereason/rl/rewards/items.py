@@ -53,8 +53,9 @@ class RolloutBeam(Reward):
     """Divides by the number of levels, so that a hit gives 1 instead of L."""
 
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
-        best = best_levels(inputs, self.match).max(-1, initial=0).astype(np.float64)  # [G, N]
-        return spread_over_items(best / inputs.candidates.shape[-1] if self.normalise else best, inputs)
+        levels = best_levels(inputs, self.match) / (inputs.candidates.shape[-1] if self.normalise else 1)
+        own = np.where(inputs.rolled_out, levels, 0.0).max(-1, initial=0.0)  # [G, N]
+        return spread_over_items(own, inputs, levels.max(-1, initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -122,5 +123,8 @@ class Diversity(Reward):
         return None
 
     def __call__(self, inputs: RewardInputs) -> np.ndarray:
-        present = np.where(inputs.valid[..., None], inputs.candidates, -1)
-        return spread_over_items(first_code_diversity(present), inputs)
+        own, present = (
+            first_code_diversity(np.where(there[..., None], inputs.candidates, -1))
+            for there in (inputs.rolled_out, inputs.valid)
+        )
+        return spread_over_items(own, inputs, present)

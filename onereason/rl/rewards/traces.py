@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
@@ -58,12 +59,13 @@ def count_grounded(inputs: RewardInputs) -> tuple[np.ndarray, np.ndarray]:
     shown, group = _concatenate(inputs.histories, num_levels)  # [H, L], [H]
     cited_domains = [name for of_group in inputs.cited_domains for names in of_group for name in names]
     shown_domains = [name for names in inputs.history_domains for name in names]
-    domain, num_domains = _number([*cited_domains, *shown_domains])
 
     exists, known = (cited >= 0).all(1), (shown >= 0).all(1)
-    owner = np.concatenate([trace // max(num_traces, 1), group]) * num_domains + domain
     present = np.concatenate([exists, known])
-    ids = bucket_ids(np.concatenate([cited, shown])[present], owner[present])  # of group, domain and codes
+    # What is no item has no domain, and must not speak for the others.
+    domain, num_domains = _number(list(compress([*cited_domains, *shown_domains], present)))
+    owner = np.concatenate([trace // max(num_traces, 1), group])[present] * num_domains + domain
+    ids = bucket_ids(np.concatenate([cited, shown])[present], owner)  # of group, domain and codes
     legal_trace, legal_ids = trace[exists], ids[: exists.sum()]
     first = np.unique(legal_trace * len(ids) + legal_ids, return_index=True)[1]  # each item once a trace
     in_history = np.isin(legal_ids[first], ids[exists.sum() :])
