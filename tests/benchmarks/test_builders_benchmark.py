@@ -38,6 +38,7 @@ def test_figures_stand_on_the_last_line(repository):
     assert figures["corpora"]["caption"]["rows"] == 1200  # an item a row
     assert figures["corpora"]["sequential"]["rows"] >= 1200  # two styles of 600 users
     rates = [case["rows_per_second_per_core"] for case in figures["corpora"].values()]
-    assert figures["rows_per_second_per_core"] == min(rates)
+    assert min(rates) <= figures["rows_per_second_per_core"] <= max(rates)
+    assert list(figures["slowest"].values()) == [min(rates)]
     assert figures["peak_gib"] == max(case["peak_gib"] for case in figures["corpora"].values())
     assert figures["speedup_write"] > 1
