@@ -299,7 +299,7 @@ def test_chinese_rows(shop_arguments, tmp_path):
             assert tuple(fields) == BRIDGE_FIELDS and fields["bridge_type"] in BRIDGE_TYPES
             assert "倍" in fields["reason_seed"] and "\\u" not in said
     described = read_json(tmp_path / "zh/manifest.json")["config"]["prompt_version"]
-    assert described == "domains/zh/1, derivation/zh/1, trace/zh/2"
+    assert described == "domains/zh/1, derivation/zh/1, trace/zh/3"
 
 
 @pytest.mark.parametrize(
