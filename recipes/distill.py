@@ -15,19 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from onereason.data.schema import INTERACTIONS_FILE
 from onereason.errors import ConfigError
 from onereason.rl.prompts import Prompts
 from recipes.common import build_validation, load_start_model
 from recipes.distill_trainer import Distillation, DistillationConfig, DistillationTrainer
-from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
-from recipes.rollout_trainer import CollapseGuard, build_rollout_trainer, make_rl_arguments
-from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
-from recipes.teachers import Teachers, save_adapter
-from recipes.trainers import build_callbacks
-from recipes.tuning import add_adapters, choose_merge
+from recipes.rollout_run import RolloutRunConfig, build_recommender, load_prompts
+from recipes.rollout_trainer import make_rl_arguments, train_on_rollouts
+from recipes.run import leave_process, parse_command_line, prepare_process, start_run
+from recipes.teachers import Teachers
+from recipes.tuning import add_adapters
 
 
 @dataclass(frozen=True)
@@ -74,29 +71,7 @@ def run(config: DistillConfig) -> None:
     validate = build_validation(config.selection, folder, config.training.seed)
     plan = Distillation(recommender, prompts, config.rollout, config.training.seed, config.distillation)
     add_adapters(folder, config)
-    claim_run_folder(config)
-    guard = CollapseGuard(config.guards, Path(config.out))
-    trainer = build_rollout_trainer(
-        DistillationTrainer,
-        folder.model,
-        folder.tokenizer,
-        plan,
-        arguments,
-        validate,
-        [*build_callbacks(config.selection), guard],
-        teachers=teachers,
-    )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    guard.raise_collapse()
-    save_adapter(trainer, config)
-    finish_run(
-        config,
-        trainer,
-        [Path(config.data) / INTERACTIONS_FILE],
-        count_prompts(prompts),
-        prepare=lambda fresh: add_adapters(fresh, config),
-        merge=choose_merge(config),
-    )
+    train_on_rollouts(DistillationTrainer, config, folder, plan, arguments, checkpoint, validate, teachers=teachers)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ interruption: it goes on from the newest checkpoint. The result is the model fol
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from onereason.data.schema import INTERACTIONS_FILE, load_dataset
+from onereason.data.schema import load_dataset
 from onereason.data.timelines import build_timelines, split_leave_one_out
 from onereason.errors import ConfigError
 from onereason.itemic.catalog import load_model_catalog
@@ -30,12 +29,10 @@ from onereason.rl.rewards.logged import DURATION_AWARE, P_SCORE
 from onereason.rl.values import KNOWN_VALUES, ItemValues, SignalConfig, read_duration_labels
 from recipes.common import build_validation, load_start_model
 from recipes.rl_trainer import RecommendationGRPOTrainer, Reinforcement
-from recipes.rollout_run import RolloutRunConfig, build_recommender, count_prompts, load_prompts
-from recipes.rollout_trainer import CollapseGuard, build_rollout_trainer, make_rl_arguments
-from recipes.run import claim_run_folder, finish_run, leave_process, parse_command_line, prepare_process, start_run
-from recipes.teachers import save_adapter
-from recipes.trainers import build_callbacks
-from recipes.tuning import add_adapters, choose_merge
+from recipes.rollout_run import RolloutRunConfig, build_recommender, load_prompts
+from recipes.rollout_trainer import make_rl_arguments, train_on_rollouts
+from recipes.run import leave_process, parse_command_line, prepare_process, start_run
+from recipes.tuning import add_adapters
 
 
 @dataclass(frozen=True)
@@ -109,28 +106,8 @@ def run(config: RlConfig) -> None:
     )
     add_adapters(folder, config)
     reference = load_start_model(config.model, config.training).model if config.loss.kl_beta else None
-    claim_run_folder(config)
-    guard = CollapseGuard(config.guards, Path(config.out))
-    trainer = build_rollout_trainer(
-        RecommendationGRPOTrainer,
-        folder.model,
-        folder.tokenizer,
-        plan,
-        arguments,
-        validate,
-        [*build_callbacks(config.selection), guard],
-        ref_model=reference,
-    )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    guard.raise_collapse()
-    save_adapter(trainer, config)
-    finish_run(
-        config,
-        trainer,
-        [Path(config.data) / INTERACTIONS_FILE],
-        count_prompts(prompts),
-        prepare=lambda fresh: add_adapters(fresh, config),
-        merge=choose_merge(config),
+    train_on_rollouts(
+        RecommendationGRPOTrainer, config, folder, plan, arguments, checkpoint, validate, ref_model=reference
     )
 
 

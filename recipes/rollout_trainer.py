@@ -29,14 +29,20 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head
 
+from onereason.data.schema import INTERACTIONS_FILE
 from onereason.decoding.recommender import Recommender
 from onereason.errors import CollapseError, ConfigError
 from onereason.io import write_jsonl
+from onereason.model.folder import ModelFolder
 from onereason.rl.guards import GuardConfig, find_collapse
 from onereason.rl.prompts import Prompts
 from onereason.rl.rollout import RolloutConfig, Rollouts, roll_out
 from onereason.rl.rows import attention_bias
-from recipes.trainers import RecommendationTrainer, Validate, supervised_positions_only
+from recipes.rollout_run import RolloutRunConfig, count_prompts
+from recipes.run import claim_run_folder, finish_run
+from recipes.teachers import save_adapter
+from recipes.trainers import RecommendationTrainer, Validate, build_callbacks, supervised_positions_only
+from recipes.tuning import add_adapters, choose_merge
 
 Batch = dict[str, torch.Tensor]
 
@@ -244,6 +250,45 @@ FORWARD = ("input_ids", "position_ids", "labels", "base_mask")
 
 def _no_reward(**kwargs: Any) -> list[float]:
     raise AssertionError("rewards are computed from rollouts")
+
+
+def train_on_rollouts(
+    cls: type[RolloutTrainer],
+    config: RolloutRunConfig,
+    folder: ModelFolder,
+    plan: RolloutPlan,
+    arguments: TrainingArguments,
+    checkpoint: str | None,
+    validate: Validate | None = None,
+    **options: Any,
+) -> None:
+    """Claims the run's folder, trains, and writes `out/model`, with LoRA `out/adapter` too.
+
+    Args:
+        folder: the model as it trains, with its adapters.
+        arguments, checkpoint: see `start_run`.
+        options: of the trainer's class.
+
+    Raises:
+        CollapseError: a guard stopped the run.
+    """
+    claim_run_folder(config)
+    guard = CollapseGuard(config.guards, Path(config.out))
+    callbacks = [*build_callbacks(config.selection), guard]
+    trainer = build_rollout_trainer(
+        cls, folder.model, folder.tokenizer, plan, arguments, validate, callbacks, **options
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    guard.raise_collapse()
+    save_adapter(trainer, config)
+    finish_run(
+        config,
+        trainer,
+        [Path(config.data) / INTERACTIONS_FILE],
+        count_prompts(plan.prompts),
+        prepare=lambda fresh: add_adapters(fresh, config),
+        merge=choose_merge(config),
+    )
 
 
 def build_rollout_trainer(
