@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cases import measure_case, peak_mebibytes
 
 FIRST_CODE = 512
 SYSTEMS = ("beam_search", "prefix_fn", "processor")
@@ -131,29 +134,15 @@ def run_case(system: str, shape: dict[str, int], repeats: int) -> dict[str, Any]
         figures["seconds"] = time.perf_counter() - start
         figures["sequences"] = out.sequences[:, width:].view(batch, beams, levels).tolist()
         figures["scores"] = out.sequences_scores.view(batch, beams).tolist()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures["peak_mib"] = peak / (2**20 if sys.platform == "darwin" else 2**10)
+    figures["peak_mib"] = peak_mebibytes()
     return figures
 
 
 def measure(system: str, shape: dict[str, int], args: argparse.Namespace) -> dict[str, Any]:
     """Runs one case in its own process, or says how long it was waited for."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
-    case = json.dumps({"system": system, "shape": shape, "repeats": args.repeats})
     print(f"{system}: {shape} ...", file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(
-            [sys.executable, os.path.abspath(__file__), "--case", case],
-            capture_output=True,
-            text=True,
-            timeout=args.time_limit,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        return {"did_not_finish_seconds": args.time_limit}
-    if done.returncode != 0:
-        sys.exit(f"case {case} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    case = {"system": system, "shape": shape, "repeats": args.repeats}
+    return measure_case(__file__, case, args.threads, args.time_limit)
 
 
 def compare(shape: dict[str, int], args: argparse.Namespace) -> dict[str, Any]:

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cases import measure_case, peak_mebibytes
 
 ROLLOUTS = ("ours", "beams", "independent")
 PASSES = ("rows", "copies")
@@ -183,8 +186,7 @@ def run_case(system: str, shape: dict[str, int], repeats: int) -> dict[str, Any]
     figures: dict[str, Any] = dict(found[-1])
     figures["seconds"] = statistics.median(each["seconds"] for each in found[1:])
     figures["candidates_per_second"] = figures["candidates"] / figures["seconds"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures["peak_mib"] = peak / (2**20 if sys.platform == "darwin" else 2**10)
+    figures["peak_mib"] = peak_mebibytes()
     if torch.cuda.is_available():
         figures["peak_device_mib"] = torch.cuda.max_memory_allocated() / 2**20
     return figures
@@ -192,22 +194,9 @@ def run_case(system: str, shape: dict[str, int], repeats: int) -> dict[str, Any]
 
 def measure(system: str, shape: dict[str, int], args: argparse.Namespace) -> dict[str, Any]:
     """Runs one case in its own process, or says how long it was waited for."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
-    case = json.dumps({"system": system, "shape": shape, "repeats": args.repeats})
     print(f"{system} ...", file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(
-            [sys.executable, os.path.abspath(__file__), "--case", case],
-            capture_output=True,
-            text=True,
-            timeout=args.time_limit,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        return {"did_not_finish_seconds": args.time_limit}
-    if done.returncode != 0:
-        sys.exit(f"case {case} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    case = {"system": system, "shape": shape, "repeats": args.repeats}
+    return measure_case(__file__, case, args.threads, args.time_limit)
 
 
 def main() -> None:

@@ -16,11 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cases import measure_case, peak_mebibytes
 
 SYSTEMS = ("onereason", "faiss")
 
@@ -83,24 +87,10 @@ def run_case(
     }
 
 
-def peak_mebibytes() -> float:
-    """Highest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def measure(system: str, shape: dict[str, int], args: argparse.Namespace) -> dict[str, Any]:
     """Runs one case in its own process, or says how long it was waited for."""
     case = {"system": system, **shape, "iterations": args.iterations, "beam": args.beam, "seed": args.seed}
-    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
-    command = [sys.executable, os.path.abspath(__file__), "--case", json.dumps(case)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=args.time_limit, env=environment)
-    except subprocess.TimeoutExpired:
-        return {"did_not_finish_seconds": args.time_limit}
-    if done.returncode != 0:
-        sys.exit(f"case {case} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return measure_case(__file__, case, args.threads, args.time_limit)
 
 
 def main() -> None:
