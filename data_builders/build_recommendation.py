@@ -208,12 +208,13 @@ def check_arguments(args: argparse.Namespace) -> None:
     prompt_settings(args.language, PROMPT_SETS)
 
 
-def build(args: argparse.Namespace) -> None:
+def make_source(args: argparse.Namespace) -> RecommendationSource:
+    """The rows' source that arguments of `make_parser` describe."""
     check_arguments(args)
     teacher = teacher_from_arguments(args)
     inputs = load_cognition_inputs(args)
     writer = TraceWriter(inputs.knowledge, args.language, args.detail)
-    source = RecommendationSource(
+    return RecommendationSource(
         inputs,
         writer,
         teacher,
@@ -229,12 +230,16 @@ def build(args: argparse.Namespace) -> None:
         args.conclusion,
         args.seed,
     )
+
+
+def build(args: argparse.Namespace) -> None:
+    source = make_source(args)
     build_corpus(
         args,
         source,
         title="Recommendation with three-stage traces",
         description=CARD,
-        inputs=inputs.inputs,
+        inputs=source.inputs.inputs,
         options=(
             "modes",
             "targets",
