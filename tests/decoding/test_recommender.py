@@ -72,7 +72,7 @@ def test_thinking_equals_a_search_behind_the_literal_tokens(recommender, monkeyp
     ids, sampling = recommender.think_ids, SamplingConfig(max_new_tokens=6, temperature=20.0, top_k=0, top_p=1.0)
     prompts = [recommender.render(h, d, "think") for h, d in zip(HISTORIES, ASKED, strict=True)]
     assert all(prompt[-len(ids.opening) :] == ids.opening for prompt in prompts)
-    seeds = [[[b, 40 + n] for n in range(6)] for b in range(3)]
+    seeds = [[[b, 10 + n] for n in range(6)] for b in range(3)]
     traces, result = recommender.think(prompts, ASKED, seeds, 5, sampling)
     assert ways_to_end(traces, sampling) == {"closed", "stopped", "cut"}
     assert len(set(traces.lengths.flatten().tolist())) > 3
