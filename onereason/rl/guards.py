@@ -66,6 +66,13 @@ CAUSES = {
 }
 """Figure -> the likely cause of its collapse, and the way out."""
 
+BROKEN_OFF = (
+    "traces are broken off by another token than the one that closes them: the policy thinks less, as its traces do "
+    "not pay; look at the traces of the start model first (its dLL), reward closing (format), or lower "
+    "training.learning_rate"
+)
+"""The cause where fewer traces close and they are no longer than before."""
+
 
 def rollout_metrics(inputs: RewardInputs) -> dict[str, float]:
     """Figures of a generation batch, under `rollout/`.
@@ -139,11 +146,19 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
             continue  # a start model that hardly closes is no measure
         bound = share if name == "closed" else share * start
         if now < bound:
-            return _say(name, f"fell from {start:.3g} to {now:.3g} (bound {bound:.3g})")
+            what = f"fell from {start:.3g} to {now:.3g} (bound {bound:.3g})"
+            if name == "closed" and _shorter(first, last):
+                return f"{name} {what} while traces grew shorter. Likely cause: {BROKEN_OFF}."
+            return _say(name, what)
     divergence = _mean(last, "kl/reference")
     if divergence is not None and not divergence <= config.max_kl:  # NaN is no small number
         return _say("kl/reference", f"rose to {divergence:.3g} nats a token (bound {config.max_kl:g})")
     return None
+
+
+def _shorter(first: Sequence[Logged], last: Sequence[Logged]) -> bool:
+    start, now = _mean(first, "rollout/trace_tokens"), _mean(last, "rollout/trace_tokens")
+    return start is not None and now is not None and now < start
 
 
 def _say(name: str, what: str) -> str:

@@ -257,6 +257,17 @@ def test_windows_are_the_first_and_the_newest_lines():
     assert find_collapse(lines(0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1), config) is None
 
 
+@pytest.mark.parametrize(
+    ("tokens", "cause"), [(70.0, "broken off by another token"), (220.0, "run into the thinking budget")]
+)
+def test_traces_that_no_longer_close_are_broken_off_or_too_long(tokens, cause):
+    """As a run on a model whose traces did not pay went: closed .98 -> .49 while traces fell from 172 tokens to 80."""
+    start = dict(HEALTHY, **{"rollout/closed": 0.98, "rollout/trace_tokens": 172.0})
+    end = dict(HEALTHY, **{"rollout/closed": 0.45, "rollout/trace_tokens": tokens})
+    found = find_collapse([start] * 5 + [end] * 5, GuardConfig())
+    assert found is not None and found.startswith("closed") and "fell from 0.98 to 0.45" in found and cause in found
+
+
 def test_traces_that_hardly_closed_at_the_start_are_no_measure():
     def lines(start, end):
         return [dict(HEALTHY, **{"rollout/closed": value}) for value in [start] * 5 + [end] * 5]
