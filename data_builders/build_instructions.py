@@ -12,8 +12,9 @@ r"""Itemic instructions: exercises that teach to handle itemic patterns as data,
 | verify | well-formed or not, repair, continue a rule, sorted or not, free of repetitions or not |
 | control | JSON only, comma separated, numbered, exactly k, upper-case keys, with or without captions |
 
-Row `u` is of group `u mod 6`, and the kinds of a group take turns. Kinds that make no sense for a catalog (domains
-where tokens name none, dates where timestamps are an order) are left out and named in the manifest.
+Groups take turns row by row, and the kinds of a group too. Kinds that make no sense for a catalog (domains where tokens
+name none, dates where timestamps are an order) are left out and named in the manifest. `--kinds` asks for some alone:
+`--kinds convert.to_lines` makes rows that copy a list, for models from random weights, which cannot copy yet.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def build(args: argparse.Namespace) -> None:
     check_arguments(args)
     prompts = load_prompt_set("instruction", args.language)
     stock, inputs = load_stock(args)
-    kinds, skipped = available_kinds(stock)
+    kinds, skipped = available_kinds(stock, args.kinds)
     if skipped:
         lacking = sorted({feature for features in skipped.values() for feature in features})
         print(f"left out {len(skipped)} kinds of exercises: the data has no {', '.join(lacking)}", file=sys.stderr)
@@ -186,6 +187,7 @@ def build(args: argparse.Namespace) -> None:
         inputs=inputs,
         options=(
             "num_rows",
+            "kinds",
             "think_share",
             "theme_attribute",
             "split_method",
@@ -194,7 +196,7 @@ def build(args: argparse.Namespace) -> None:
         ),
         extra={
             **prompt_settings(args.language, PROMPT_SETS),
-            "kinds": sum(map(len, kinds.values())),
+            "num_kinds": sum(map(len, kinds.values())),
             "kinds_left_out": {name: ", ".join(lacking) for name, lacking in skipped.items()},
         },
     )
@@ -203,6 +205,11 @@ def build(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = build_parser(__doc__, timelines=True)
     parser.add_argument("--num-rows", type=int, default=20_000, help="rows, in equal numbers a group")
+    parser.add_argument(
+        "--kinds",
+        type=lambda text: [name for name in text.split(",") if name],
+        help="kinds or groups of exercises, with commas between (default: all)",
+    )
     parser.add_argument("--think-share", type=float, default=0.2, help="share of rows with a trace")
     add_theme_argument(parser)
     add_language_argument(parser)

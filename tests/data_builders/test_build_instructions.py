@@ -150,7 +150,7 @@ def test_every_answer_is_right(world_of_format, language, tmp_path):
     assert {row["id"].partition(":")[0] for row in rows} == set(ALL_KINDS) - left_out
     manifest = read_json(tmp_path / "out/manifest.json")
     assert set(manifest["config"]["kinds_left_out"]) == left_out
-    assert manifest["config"]["kinds"] == len(ALL_KINDS) - len(left_out)
+    assert manifest["config"]["num_kinds"] == len(ALL_KINDS) - len(left_out)
     assert manifest["config"]["prompt_version"] == f"instruction/{language}/1"
     assert len(rows) + sum(manifest["rejected"].values()) == 960 and len(rows) > 940
 
@@ -337,6 +337,22 @@ def test_units_take_groups_and_kinds_in_turn(shop, tmp_path):
     think = sum(row["mode"] == "think" for row in rows)
     assert 80 < think < 160  # 600 draws at 0.2: 120, standard deviation 9.8
     assert not any(row["mode"] == "think" for row in build_rows(shop, tmp_path / "none", "--think-share", "0"))
+
+
+def test_kinds_that_are_asked_for_alone(shop, tmp_path):
+    rows = build_rows(shop, tmp_path / "out", "--kinds", "convert.to_lines,retrieve.nth", "--think-share", "0")
+    of_kind = Counter(row["id"].partition(":")[0] for row in rows)
+    assert of_kind == {"convert.to_lines": 150, "retrieve.nth": 150}
+    manifest = read_json(tmp_path / "out/manifest.json")
+    assert manifest["config"]["kinds"] == ["convert.to_lines", "retrieve.nth"] and manifest["config"]["num_kinds"] == 2
+    kinds, _ = available_kinds(stock_of(shop), ["verify", "convert.swap"])
+    assert kinds == {"convert": (ALL_KINDS["convert.swap"],), "verify": GROUPS["verify"]}
+
+
+@pytest.mark.parametrize(("kinds", "message"), [("convert.tolines", "called convert.tolines; there are: compare,")])
+def test_kinds_that_are_unknown(shop, tmp_path, capsys, kinds, message):
+    assert build(shop, tmp_path / "out", "--kinds", kinds) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def build_rows(world, out, *more):

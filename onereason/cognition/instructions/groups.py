@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from onereason.cognition.instructions import compare, control, convert, match, retrieve, verify
 from onereason.cognition.instructions.base import Exercise, Maker, Scene, Stock
+from onereason.errors import ConfigError
 
 ATTEMPTS = 12
 """Scenes that are drawn for a unit before it gives no row."""
@@ -111,13 +112,32 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
 """Group -> its kinds. Every group has kinds that need nothing."""
 
 
-def available_kinds(stock: Stock) -> tuple[dict[str, tuple[Kind, ...]], dict[str, list[str]]]:
-    """The kinds of each group that make sense for a stock, and the others: name -> the features they lack."""
+def available_kinds(
+    stock: Stock, wanted: Sequence[str] | None = None
+) -> tuple[dict[str, tuple[Kind, ...]], dict[str, list[str]]]:
+    """The kinds of each group that make sense for a stock, and the others: name -> the features they lack.
+
+    Args:
+        wanted: names of kinds or of groups; None for all. Groups of which none is wanted are left out.
+
+    Raises:
+        ConfigError: a wanted name is no kind and no group, or nothing that is wanted makes sense for the stock.
+    """
+    names = {name for group, kinds in GROUPS.items() for name in (group, *(kind.name for kind in kinds))}
+    if wanted is not None and (unknown := [name for name in wanted if name not in names]):
+        known = ", ".join(sorted(names))
+        raise ConfigError(f"no kind or group of exercises is called {', '.join(unknown)}; there are: {known}.")
     kept: dict[str, tuple[Kind, ...]] = {}
     skipped: dict[str, list[str]] = {}
     for group, kinds in GROUPS.items():
-        kept[group] = tuple(kind for kind in kinds if kind.needs <= stock.features)
-        skipped |= {kind.name: sorted(kind.needs - stock.features) for kind in kinds if kind not in kept[group]}
+        asked = [kind for kind in kinds if wanted is None or group in wanted or kind.name in wanted]
+        fitting = tuple(kind for kind in asked if kind.needs <= stock.features)
+        if fitting:
+            kept[group] = fitting
+        skipped |= {kind.name: sorted(kind.needs - stock.features) for kind in asked if kind not in fitting}
+    if not kept:
+        lacking = "; ".join(f"{name} needs {', '.join(features)}" for name, features in skipped.items())
+        raise ConfigError(f"no kind of exercise that is asked for makes sense for this data: {lacking}.")
     return kept, skipped
 
 
