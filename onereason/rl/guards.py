@@ -150,8 +150,10 @@ def find_collapse(history: Sequence[Logged], config: GuardConfig) -> str | None:
             if name == "closed" and _shorter(first, last):
                 return f"{name} {what} while traces grew shorter. Likely cause: {BROKEN_OFF}."
             return _say(name, what)
-    divergence = _mean(last, "kl/reference")
-    if divergence is not None and not divergence <= config.max_kl:  # NaN is no small number
+    # A trainer that averages over numbers alone logs None where none was one.
+    measured = [line["kl/reference"] for line in last if "kl/reference" in line]
+    divergence = float(np.mean([np.nan if value is None else value for value in measured])) if measured else 0.0
+    if not divergence <= config.max_kl:  # NaN is no small number
         return _say("kl/reference", f"rose to {divergence:.3g} nats a token (bound {config.max_kl:g})")
     return None
 
