@@ -62,7 +62,7 @@ from onereason.errors import ConfigError, DataError, StorageError
 from onereason.io import MANIFEST_NAME, build_manifest, require_output_dir
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.trie import domain_positions
-from onereason.model.folder import WEIGHTS_FILE, require_catalog
+from onereason.model.folder import require_catalog, weight_files
 from onereason.rl.prompts import PromptConfig, Prompts, build_prompts
 from onereason.rl.rollout import RolloutConfig, RolloutSampling
 
@@ -221,7 +221,8 @@ def load_source(args: Namespace, limits: Limits) -> tuple[RolloutSource, list[Pa
         args.seed,
     )
     models = list(dict.fromkeys(paths.values()))
-    inputs = [*part.inputs, args.data / ITEMS_FILE, *own_prompt_files(language), *(p / WEIGHTS_FILE for p in models)]
+    inputs = [*part.inputs, args.data / ITEMS_FILE, *own_prompt_files(language)]
+    inputs += [file for model in models for file in weight_files(model)]
     for folder in (args.rollouts, args.pairs):
         if folder is not None and not (folder / MANIFEST_NAME).is_file():
             require_output_dir(folder, args.overwrite, [args.data, *models])

@@ -36,6 +36,7 @@ __all__ = [
     "require_file",
     "require_output_dir",
     "require_writable_parent",
+    "short_names",
     "storage_errors",
     "to_json_line",
     "write_json",
@@ -263,7 +264,7 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _short_names(paths: Iterable[str | Path]) -> dict[str, Path]:
+def short_names(paths: Iterable[str | Path]) -> dict[str, Path]:
     """The shortest tails (`name`, `folder/name`, ...) that tell different files apart -> the files."""
     unique = list(dict.fromkeys(Path(path).absolute() for path in paths))
     names: dict[str, Path] = {}
@@ -294,7 +295,7 @@ def build_manifest(
             versions[package] = importlib.metadata.version(package)
     return {
         "kind": kind,
-        "inputs": {name: hash_file(path) for name, path in _short_names(inputs).items()},
+        "inputs": {name: hash_file(path) for name, path in short_names(inputs).items()},
         "seed": seed,
         "config": dict(config or {}),
         "versions": versions,

@@ -40,7 +40,6 @@ from onereason.rl.rollout import RolloutConfig, Rollouts, roll_out
 from onereason.rl.rows import attention_bias
 from recipes.rollout_run import RolloutRunConfig, count_prompts
 from recipes.run import claim_run_folder, finish_run
-from recipes.teachers import save_adapter
 from recipes.trainers import RecommendationTrainer, Validate, build_callbacks, supervised_positions_only
 from recipes.tuning import add_adapters, choose_merge
 
@@ -280,7 +279,6 @@ def train_on_rollouts(
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     guard.raise_collapse()
-    save_adapter(trainer, config)
     finish_run(
         config,
         trainer,

@@ -25,7 +25,8 @@ from onereason.data.prompt_sets import language_name, own_prompt_files
 from onereason.data.prompts import RECOMMENDATION_SETS, describe_prompts
 from onereason.errors import ConfigError, OnereasonError, StorageError
 from onereason.io import build_manifest, read_json, write_json
-from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder
+from onereason.model.adapter import save_adapter
+from onereason.model.folder import ModelFolder, load_model_folder, save_model_folder, weight_files
 from onereason.model.precision import has_fast_bfloat16
 from recipes.common import SelectionConfig, TrainingConfig
 
@@ -237,7 +238,7 @@ def finish_run(
     prepare: Callable[[ModelFolder], Any],
     merge: Callable[[Any], Any],
 ) -> None:
-    """Writes the complete model folder `out/model`.
+    """Writes the complete model folder `out/model`, and before it, of a run with `tuning=lora`, `out/adapter`.
 
     The trained weights are gathered (whatever shards them), laid into a fresh copy of the start model that `prepare`
     has wrapped in the same way, and unwrapped by `merge`.
@@ -253,18 +254,13 @@ def finish_run(
         fresh.model.float()  # adapters are merged in full precision, whatever type the folder keeps
         prepare(fresh)
         fresh.model.load_state_dict({name: value.to("cpu", torch.float32) for name, value in state.items()})
-        model = merge(fresh.model).to(stored_dtype)
         history = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_runtime" not in entry]
         write_json(Path(config.out) / "log_history.json", history)
         selection = getattr(config, "selection", None)
         prompts = own_prompt_files(selection.language) if selection is not None else []
         manifest = build_manifest(
             type(config).__name__.removesuffix("Config").lower(),
-            inputs=[
-                Path(config.model) / "model.safetensors",
-                *inputs,
-                *prompts,
-            ],
+            inputs=[*weight_files(config.model), *inputs, *prompts],
             config=to_dict(config),
             seed=config.training.seed,
             counts={"steps": trainer.state.global_step, **counts},
@@ -276,6 +272,12 @@ def finish_run(
             extra = {f"{name}/{path.name}": path for path in prompts}
             if selection.data is not None:
                 manifest["validation"] = {selection.metric: trainer.state.best_metric}
+        if getattr(config, "tuning", "full") == "lora":
+            trained = {name: value for name, value in fresh.model.named_parameters() if value.requires_grad}
+            lora = config.lora
+            place = Path(config.out) / "adapter"
+            save_adapter(trained, fresh, lora.rank, lora.alpha, lora.dropout, manifest, place, extra)
+        model = merge(fresh.model).to(stored_dtype)
         out = Path(config.out) / "model"
         save_model_folder(model, fresh.tokenizer, fresh.vocabulary, fresh.catalog, out, manifest, extra_files=extra)
         print(f"finished: {out}")

@@ -1,8 +1,8 @@
 """Frozen teachers that score what a student wrote, one a domain.
 
-Teachers are model folders, or adapters that `recipes.rl` wrote beside a model trained with `tuning=lora`. Adapters of
-one base share it: the base is held once, and a teacher's adapter and itemic rows, a few per cent of it, are laid in
-when its domain is scored.
+Teachers are model folders, or adapters that a run with `tuning=lora` left beside its model. Adapters of one base share
+it: the base is held once, and a teacher's adapter and itemic rows, a few per cent of it, are laid in when its domain is
+scored.
 """
 
 from __future__ import annotations
@@ -12,37 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from onereason.errors import ConfigError, ModelError
-from onereason.io import atomic_dir, read_json, write_json
+from onereason.model.adapter import AdapterSettings, is_adapter, load_adapter_weights, read_adapter_settings
 from onereason.model.folder import ModelFolder, load_tokenizer_folder, require_same_tokens
 from onereason.model.warmup import add_lora
 from recipes.common import TrainingConfig, load_start_model
-from recipes.tuning import ModelRunConfig
-
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
-
-
-def save_adapter(trainer: Any, config: ModelRunConfig) -> None:
-    """Writes what a run with `tuning=lora` has trained, adapters and itemic rows, to `out/adapter`; else nothing."""
-    if config.tuning != "lora" or not trainer.accelerator.is_main_process:
-        return
-    model, lora = trainer.accelerator.unwrap_model(trainer.model), config.lora
-    trained = {
-        name: value.detach().to("cpu", torch.float32).clone()
-        for name, value in model.named_parameters()
-        if value.requires_grad
-    }
-    with atomic_dir(Path(config.out) / "adapter", overwrite=True) as folder:
-        save_file(trained, folder / ADAPTER_WEIGHTS)
-        base = str(Path(config.model).resolve())
-        write_json(folder / ADAPTER_CONFIG, {"base": base, "rank": lora.rank, "alpha": lora.alpha})
-
-
-def is_adapter(path: str | Path) -> bool:
-    return (Path(path) / ADAPTER_CONFIG).is_file()
 
 
 class Teachers:
@@ -65,19 +40,19 @@ class Teachers:
         self._adapters: dict[str, dict[str, torch.Tensor]] = {}
         self._model_of: dict[str, str] = {}
         self._laid_in: dict[str, str] = {}
-        loras: dict[str, dict[str, Any]] = {}
+        loras: dict[str, AdapterSettings] = {}
         for domain, path in paths.items():
             key = str(Path(path).resolve())
             if is_adapter(path):
-                config = _read_adapter_config(path)
-                key = config["base"]
-                if loras.setdefault(key, config) != config:
+                settings = read_adapter_settings(path)
+                key = settings.base
+                if (other := loras.setdefault(key, settings)) != settings:
                     raise ConfigError(
-                        f"teachers.{domain}: {path} has rank {config['rank']} and alpha {config['alpha']}, "
-                        f"another teacher on the base {key} {loras[key]['rank']} and {loras[key]['alpha']}; adapters "
-                        "that share a base need the same."
+                        f"teachers.{domain}: {path} has rank {settings.rank} and alpha {settings.alpha}, "
+                        f"another teacher on the base {key} {other.rank} and {other.alpha}; adapters that share a base "
+                        "need the same."
                     )
-                self._adapters[domain] = _read_adapter(path)
+                self._adapters[domain] = load_adapter_weights(path)
             self._model_of[domain] = key
         for domain, key in self._model_of.items():
             if key in self._models:
@@ -89,7 +64,7 @@ class Teachers:
                     "adapter, or a copy of the folder."
                 )
             if key in loras:
-                add_lora(folder.model, folder.vocabulary, loras[key]["rank"], loras[key]["alpha"])
+                add_lora(folder.model, folder.vocabulary, loras[key].rank, loras[key].alpha)
                 for name, adapter in self._adapters.items():
                     if self._model_of[name] == key:
                         _check_names(name, adapter, folder.model)
@@ -118,22 +93,7 @@ class Teachers:
 
 
 def _base_of(path: str) -> str:
-    return _read_adapter_config(path)["base"] if is_adapter(path) else path
-
-
-def _read_adapter_config(path: str | Path) -> dict[str, Any]:
-    config = read_json(Path(path) / ADAPTER_CONFIG, "adapter")
-    if not isinstance(config, dict) or set(config) != {"base", "rank", "alpha"}:
-        raise ModelError(f"{Path(path) / ADAPTER_CONFIG} is malformed: expected base, rank and alpha.")
-    return config
-
-
-def _read_adapter(path: str | Path) -> dict[str, torch.Tensor]:
-    file = Path(path) / ADAPTER_WEIGHTS
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file}: the adapter cannot be read: {error}") from error
+    return read_adapter_settings(path).base if is_adapter(path) else path
 
 
 def _check_names(domain: str, adapter: Mapping[str, torch.Tensor], model: Any) -> None:

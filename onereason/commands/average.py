@@ -25,9 +25,9 @@ def run(args: argparse.Namespace) -> None:
 
     from onereason.data.prompt_sets import language_name, own_prompt_files
     from onereason.decoding.recommender import DEFAULT_LANGUAGE, read_prompt_settings
-    from onereason.io import build_manifest, require_output_dir
+    from onereason.io import build_manifest, require_output_dir, short_names
     from onereason.model.average import average_models, check_same_shape, normalise_weights
-    from onereason.model.folder import WEIGHTS_FILE, save_model_folder
+    from onereason.model.folder import save_model_folder, weight_files
 
     def name_language(settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"language": language_name(settings.get("language", DEFAULT_LANGUAGE))}
@@ -39,9 +39,8 @@ def run(args: argparse.Namespace) -> None:
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("adding models", total=len(args.models))
         model = average_models(args.models, weights, lambda: bar.advance(task))
-    manifest = build_manifest("average", inputs=[path / WEIGHTS_FILE for path in args.models])
-    names = [name.removesuffix(f"/{WEIGHTS_FILE}") for name in manifest["inputs"]]
-    manifest["config"] = {"weights": dict(zip(names, weights, strict=True))}
+    manifest = build_manifest("average", inputs=[file for path in args.models for file in weight_files(path)])
+    manifest["config"] = {"weights": dict(zip(short_names(args.models), weights, strict=True))}
     extra: dict[str, Path] = {}
     if settings:
         manifest["prompt"] = name_language(settings)

@@ -193,7 +193,7 @@ def _extend(args: argparse.Namespace, format: ItemicFormat, catalog: Catalog | N
         "parameters": model.num_parameters(),
     }
     init = "kept (the tokenizer had the tokens)" if adopted else args.init
-    inputs = [] if args.base == TINY else [Path(args.base) / "model.safetensors"]
+    inputs = [] if args.base == TINY else sorted(Path(args.base).glob("model*.safetensors"))
     inputs += [] if args.tokenizer is None else [args.tokenizer / "tokenizer.json"]
     inputs += [] if args.catalog is None else [args.catalog / CATALOG_TABLE]
     manifest = build_manifest(

@@ -17,7 +17,7 @@ import contextlib
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from onereason.itemic.vocabulary import ItemicVocabulary, require_same_format
 CONFIG_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 MAX_SHARD_SIZE = "1000GB"
-"""Weights stay one file: every tool of the toolkit hashes and opens `model.safetensors`."""
+"""Weights are one file unless `onereason export --max-shard-size` cuts them."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -103,23 +103,33 @@ def load_model_folder(
     return folder
 
 
-def check_weights(path: Path) -> None:
-    """`ModelError` unless the folder's weight files are there and their headers can be read."""
-    files = [WEIGHTS_FILE]
+def weight_files(path: str | Path) -> list[Path]:
+    """The files that hold a model folder's weights: `model.safetensors`, or the shards its index names.
+
+    Raises:
+        ModelError: one of them is missing, or the index is malformed.
+    """
+    path = Path(path)
+    names = [WEIGHTS_FILE]
     if (path / WEIGHTS_INDEX_FILE).is_file():
         index = read_json(path / WEIGHTS_INDEX_FILE, "weights index")
         shards = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{path / WEIGHTS_INDEX_FILE} is malformed: it maps no weight to a file.")
-        files = sorted(set(shards.values()))
-    for name in files:
-        if not (path / name).is_file():
-            raise ModelError(f"{path} holds no {name}; the model folder is incomplete, write it again.")
+        names = sorted(set(shards.values()))
+    if missing := [name for name in names if not (path / name).is_file()]:
+        raise ModelError(f"{path} holds no {missing[0]}; the model folder is incomplete, write it again.")
+    return [path / name for name in names]
+
+
+def check_weights(path: Path) -> None:
+    """`ModelError` unless the folder's weight files are there and their headers can be read."""
+    for file in weight_files(path):
         try:
-            with safe_open(path / name, framework="pt"):
+            with safe_open(file, framework="pt"):
                 pass
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path / name} cannot be read as weights ({error}); write the folder again.") from error
+            raise ModelError(f"{file} cannot be read as weights ({error}); write the folder again.") from error
 
 
 def load_tokenizer_folder(path: str | Path) -> ModelFolder:
@@ -224,11 +234,17 @@ def save_model_folder(
     manifest: Mapping[str, Any],
     overwrite: bool = False,
     extra_files: Mapping[str, Path] | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a complete model folder atomically. Equal inputs give equal bytes.
 
     `model` is a plain transformers model: split rows and adapters are merged first (`onereason.model.warmup`).
-    `extra_files` are copied into the folder: place in it -> file, e.g. the prompt sets that it is asked with.
+
+    Args:
+        extra_files: copied into the folder: place in it -> file, e.g. the prompt sets that it is asked with.
+        max_shard_size: of a file of weights, as transformers writes sizes.
+        finish: gets the whole folder before it takes its place at `out`; what it raises leaves nothing behind.
 
     Raises:
         ModelError: tokenizer, vocabulary and model rows do not belong together, or the model is still split.
@@ -246,7 +262,7 @@ def save_model_folder(
     for trace in ("is_local", "local_files_only"):  # how this process found the tokenizer is not the folder's business
         tokenizer.init_kwargs.pop(trace, None)
     with atomic_dir(out, overwrite) as temporary, quiet_progress():
-        model.save_pretrained(temporary, max_shard_size=MAX_SHARD_SIZE)
+        model.save_pretrained(temporary, max_shard_size=max_shard_size)
         tokenizer.save_pretrained(temporary)
         vocabulary.save(temporary)
         if catalog is not None:
@@ -256,8 +272,11 @@ def save_model_folder(
             (temporary / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, temporary / place)
         write_json(temporary / MANIFEST_NAME, dict(manifest))
-        # safetensors writes for its owner only; a model folder is read by others as its other files are.
-        (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)
+        for file in weight_files(temporary):
+            # safetensors writes for its owner only; a model folder is read by others as its other files are.
+            file.chmod((temporary / CONFIG_FILE).stat().st_mode)
+        if finish is not None:
+            finish(temporary)
 
 
 def set_suppressed_rows(model: Any, tokenizer: Any) -> list[int]:

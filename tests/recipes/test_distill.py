@@ -130,8 +130,8 @@ def test_teachers_that_do_not_fit_are_refused(world: Path, specialists: dict[str
     model, adapter = world / "model", specialists["prod"] / "adapter"
     other_rank = tmp_path / "other"
     shutil.copytree(specialists["video"] / "adapter", other_rank)
-    config = json.loads((other_rank / "adapter.json").read_text())
-    (other_rank / "adapter.json").write_text(json.dumps(config | {"rank": 2}))
+    config = json.loads((other_rank / "adapter_config.json").read_text())
+    (other_rank / "adapter_config.json").write_text(json.dumps(config | {"r": 2}))
     cases: list[tuple[dict[str, Path], str]] = [
         ({}, "teachers is empty"),
         ({"video": model}, "teachers has none for prod"),

@@ -20,10 +20,11 @@ from rl_worlds import rollout_overrides
 from onereason.data.schema import Dataset, load_dataset, save_dataset
 from onereason.errors import CollapseError, ConfigError, DataError, OnereasonError, RewardError
 from onereason.io import read_jsonl
+from onereason.model.adapter import AdapterSettings, read_adapter_settings
 from onereason.model.folder import load_model_folder
 from onereason.rl.p_score import PScoreNetwork, PScoreNetworkConfig, PScorer, save_p_scorer
 from recipes.rl import RlConfig
-from recipes.teachers import ADAPTER_CONFIG, Teachers
+from recipes.teachers import Teachers
 
 OWN = {"reward.terms": [{"name": "rl_worlds:parity"}]}
 NARROW = {"reward.terms": [{"name": "rl_worlds:first_code"}]}
@@ -224,11 +225,7 @@ def test_a_collapse_stops_the_run_and_says_why(world: Path, tmp_path: Path) -> N
 def test_lora_ends_as_a_plain_model_with_its_adapter_beside(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(world, out, **OWN | {"tuning": "lora", "lora.rank": 4, "lora.alpha": 8})
-    assert json.loads((out / "adapter" / ADAPTER_CONFIG).read_text()) == {
-        "base": str((world / "model").resolve()),
-        "rank": 4,
-        "alpha": 8,
-    }
+    assert read_adapter_settings(out / "adapter") == AdapterSettings(str((world / "model").resolve()), 4, 8.0)
     student = load_model_folder(world / "model")
     config = RlConfig(model=str(world / "model"), out="x", data="x")
     teacher = Teachers({"video": str(out / "adapter")}, student, config.training).model("video")
