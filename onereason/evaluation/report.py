@@ -14,6 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from onereason.errors import ConfigError, StorageError
+from onereason.evaluation.markdown import inline, markdown_table
 from onereason.evaluation.plots import metric_title, plot_curves, plot_history, plot_path, plot_ranks
 from onereason.evaluation.recommendation import BASELINES
 from onereason.io import atomic_file, require_writable_parent, storage_errors, write_json, write_text
@@ -127,7 +128,9 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
         f"{counts['items']:,} items ({counts['sids']:,} sids), "
         + ("items of the history excluded." if config["exclude_seen"] else "no item excluded."),
         "",
-        *_table(["system", *map(metric_title, names)], [[n, *_values(m, names)] for n, m in system_rows(results)]),
+        *markdown_table(
+            ["system", *map(metric_title, names)], [[n, *_values(m, names)] for n, m in system_rows(results)]
+        ),
         "",
         f"The model {_verdict(difference)} the better baseline ({difference['baseline']}) at "
         f"{metric_title(difference['metric'])}: {_interval(difference)}.",
@@ -157,7 +160,7 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
     lines += [
         "## Who was asked",
         "",
-        *_table(["count", "value"], [[k.replace("_", " "), f"{v:,}"] for k, v in counts.items()]),
+        *markdown_table(["count", "value"], [[k.replace("_", " "), f"{v:,}"] for k, v in counts.items()]),
         "",
         "## How it is measured",
         "",
@@ -165,7 +168,7 @@ def render_report(results: Mapping[str, Any], paths: ReportPaths) -> str:
         "",
         "## Inputs",
         "",
-        *_table(["file", "SHA-256"], [[f"`{n}`", f"`{h}`"] for n, h in results["manifest"]["inputs"].items()]),
+        *markdown_table(["file", "SHA-256"], [[f"`{n}`", f"`{h}`"] for n, h in results["manifest"]["inputs"].items()]),
         "",
     ]
     return "\n".join(lines)
@@ -189,13 +192,13 @@ def _thinking(results: Mapping[str, Any], paths: ReportPaths) -> list[str]:
             for c in results["comparisons"]
         ]
         header = ["mode", "metric", f"minus {NAMES[results['comparisons'][0]['baseline']]}", "low", "high"]
-        lines += [*_table(header, rows), "", "Intervals hold 95 % of the paired bootstrap's draws.", ""]
+        lines += [*markdown_table(header, rows), "", "Intervals hold 95 % of the paired bootstrap's draws.", ""]
     rows = [
         [NAMES[name], f"{cost[name]['tokens_per_user']:,.1f}", f"{cost[name]['seconds_per_user']:.4f}"]
         for name in _models(results)
         if name in cost
     ]
-    lines += [*_table(["mode", "tokens a user", "seconds a user"], rows), ""]
+    lines += [*markdown_table(["mode", "tokens a user", "seconds a user"], rows), ""]
     shown = {
         "traces": f"{traces['traces']:,}",
         "cut at the budget": f"{traces['cut_at_the_budget']:,}",
@@ -207,7 +210,7 @@ def _thinking(results: Mapping[str, Any], paths: ReportPaths) -> list[str]:
     }
     if _has_path(results):
         shown["dLL (Eq. 22)"] = f"{traces['delta_loglikelihood']:+.4f}"
-    lines += [*_table(["traces", "value"], [[k, v] for k, v in shown.items()]), ""]
+    lines += [*markdown_table(["traces", "value"], [[k, v] for k, v in shown.items()]), ""]
     if _has_path(results):
         lines += [f"![Log-likelihood along the trace]({paths.path.name})", ""]
     return lines
@@ -228,7 +231,7 @@ def _domain_differences(results: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     header = ["domain", "mode", "metric", "minus not thinking", "low", "high"]
-    return [*_table(header, rows), ""]
+    return [*markdown_table(header, rows), ""]
 
 
 def _details(results: Mapping[str, Any]) -> list[str]:
@@ -243,12 +246,12 @@ def _details(results: Mapping[str, Any]) -> list[str]:
     for start in range(0, len(keys), 6):
         part = keys[start : start + 6]
         titles = [metric_title(k) if "_at_" in k else k.replace("_", " ") for k in part]
-        lines += [*_table(["system", *titles], [[r[0], *r[1 + start : 1 + start + 6]] for r in rows]), ""]
+        lines += [*markdown_table(["system", *titles], [[r[0], *r[1 + start : 1 + start + 6]] for r in rows]), ""]
     levels = len(details[models[0]]["position_accuracy"])
     lines += [
         "Accuracy of the best beam by token position:",
         "",
-        *_table(
+        *markdown_table(
             ["system", *(f"code {level + 1}" for level in range(levels))],
             [[NAMES[name], *(f"{v:.4f}" for v in details[name]["position_accuracy"])] for name in models],
         ),
@@ -262,7 +265,7 @@ def _details(results: Mapping[str, Any]) -> list[str]:
         for name in models
         for policy, metrics in details[name]["policies"].items()
     ]
-    return [*lines, *_table(["system", "policy", *map(metric_title, names)], policies), ""]
+    return [*lines, *markdown_table(["system", "policy", *map(metric_title, names)], policies), ""]
 
 
 def _cost(results: Mapping[str, Any]) -> list[str]:
@@ -278,7 +281,7 @@ def _cost(results: Mapping[str, Any]) -> list[str]:
         for name in _models(results)
         if name in cost
     ]
-    lines = ["## Cost", "", *_table(["mode", "users", "seconds", "prompt tokens", "trace tokens"], rows), ""]
+    lines = ["## Cost", "", *markdown_table(["mode", "users", "seconds", "prompt tokens", "trace tokens"], rows), ""]
     machine = results["machine"]
     if machine:
         lines += [
@@ -297,18 +300,18 @@ def _examples(results: Mapping[str, Any]) -> list[str]:
     lines = ["## Side by side", ""]
     for example in results["examples"]:
         lines += [f"### {example['user']}: {example['title']}", ""]
-        lines += ["History, newest last:", "", *(f"- {_inline(text)}" for text in example["history"]), ""]
-        lines += ["Came next:", "", *(f"- {_inline(text)}" for text in example["targets"]), ""]
+        lines += ["History, newest last:", "", *(f"- {inline(text)}" for text in example["history"]), ""]
+        lines += ["Came next:", "", *(f"- {inline(text)}" for text in example["targets"]), ""]
         if example["trace"] is not None:
             number = results["manifest"]["config"]["num_traces"]
             which = "Trace:" if number == 1 else f"The first of {number} traces, whose candidates are merged:"
-            lines += [which, "", *(f"> {_inline(part)}" for part in example["trace"].splitlines() or [""]), ""]
+            lines += [which, "", *(f"> {inline(part)}" for part in example["trace"].splitlines() or [""]), ""]
         width = max(len(found) for found in example["lists"].values())
         rows = [
-            [str(rank + 1), *(_inline(found[rank]) if rank < len(found) else "" for found in example["lists"].values())]
+            [str(rank + 1), *(inline(found[rank]) if rank < len(found) else "" for found in example["lists"].values())]
             for rank in range(width)
         ]
-        lines += [*_table(["rank", *(NAMES[name] for name in example["lists"])], rows), ""]
+        lines += [*markdown_table(["rank", *(NAMES[name] for name in example["lists"])], rows), ""]
     return lines
 
 
@@ -382,23 +385,14 @@ def _optional(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
-def _inline(text: str) -> str:
-    """Text that cannot break a table or a line."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
 def _group_table(results: Mapping[str, Any], groups: Mapping[str, Any], title: str, names: Sequence[str]) -> list[str]:
     rows = [
         [group, f"{values['queries']:,}", NAMES[system], *_values(values[system], names)]
         for group, values in groups.items()
         for system in results["systems"]
     ]
-    return _table([title, "queries", "system", *map(metric_title, names)], rows)
+    return markdown_table([title, "queries", "system", *map(metric_title, names)], rows)
 
 
 def _values(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
     return [f"{metrics[name]:.4f}" for name in names]
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

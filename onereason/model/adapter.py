@@ -172,8 +172,11 @@ def recorded_hashes(path: str | Path) -> set[str]:
     return set(inputs.values()) if isinstance(inputs, dict) else set()
 
 
-def load_with_adapter(base: ModelFolder, path: str | Path) -> Any:
+def load_with_adapter(base: ModelFolder, path: str | Path) -> tuple[Any, torch.dtype]:
     """The base's model under PEFT with the adapter beside its layers, float32, in evaluation mode.
+
+    Returns:
+        the model, and the type that the base's weights are stored in.
 
     Raises:
         ConfigError: peft is not installed.
@@ -184,9 +187,10 @@ def load_with_adapter(base: ModelFolder, path: str | Path) -> Any:
     except ImportError as error:
         raise ConfigError("adapters need peft; install onereason with its extra `train`.") from error
     weights = load_adapter_weights(path)
-    model = load_model_folder(base.path, dtype="float32").model
+    model = load_model_folder(base.path).model
+    stored = model.dtype
     try:
-        adapted = PeftModel.from_pretrained(model, str(path)).eval()
+        adapted = PeftModel.from_pretrained(model.float(), str(path)).eval()
     except (ValueError, KeyError, RuntimeError, IndexError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         raise ModelError(f"adapter {path} does not fit {base.path}: {reason}") from error
@@ -195,7 +199,7 @@ def load_with_adapter(base: ModelFolder, path: str | Path) -> Any:
         if name not in expected or name not in weights:
             where = f"{base.path} has no place for it" if name not in expected else f"{ADAPTER_WEIGHTS} lacks it"
             raise ModelError(f"adapter {path} does not fit {base.path}: {name}: {where}.")
-    return adapted
+    return adapted, stored
 
 
 def _adapter_state(model: Any) -> dict[str, Tensor]:

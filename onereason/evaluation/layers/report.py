@@ -15,6 +15,7 @@ from onereason.data.chat import parse_answer
 from onereason.data.prompts import MODES
 from onereason.evaluation.layers.scoring import Scored
 from onereason.evaluation.layers.tasks.base import LAYERS
+from onereason.evaluation.markdown import markdown_table
 from onereason.io import atomic_file, write_json, write_jsonl, write_text
 
 RESULTS_FILE, REPORT_FILE, SCORES_FILE = "results.json", "report.md", "scores.jsonl"
@@ -131,7 +132,7 @@ def render_layer_report(results: Mapping[str, Any], scored: Sequence[Scored]) ->
     """The report as Markdown."""
     lines = ["# Layered evaluation", ""]
     for layer, rows in layer_tables(results):
-        lines += [f"## {LAYER_TITLES[layer]}", "", *_table(TABLE_HEADER, rows), ""]
+        lines += [f"## {LAYER_TITLES[layer]}", "", *markdown_table(TABLE_HEADER, rows), ""]
     if results["tasks"]:
         lines += [
             "Values are means over rows with a 95 % bootstrap interval; differences are thinking minus not thinking, "
@@ -144,18 +145,18 @@ def render_layer_report(results: Mapping[str, Any], scored: Sequence[Scored]) ->
             "",
             "## Counts, and cost of a row",
             "",
-            *_table(COST_HEADER, cost_rows(results)),
+            *markdown_table(COST_HEADER, cost_rows(results)),
             "",
             "Tokens are those of the whole turn, trace included. A cut trace ran out of its budget and was closed for "
             "the model; a truncated answer ran into its own limit.",
             "",
         ]
     if results["lm_eval"]:
-        lines += ["## lm-evaluation-harness", "", *_table(HARNESS_HEADER, harness_rows(results)), ""]
+        lines += ["## lm-evaluation-harness", "", *markdown_table(HARNESS_HEADER, harness_rows(results)), ""]
     if scored:
         lines += ["## Examples", "", *_examples(scored)]
     inputs = [[_code(name), _code(digest)] for name, digest in results["manifest"]["inputs"].items()]
-    return "\n".join([*lines, "## Inputs", "", *_table(["file", "SHA-256"], inputs), ""])
+    return "\n".join([*lines, "## Inputs", "", *markdown_table(["file", "SHA-256"], inputs), ""])
 
 
 def _examples(scored: Sequence[Scored]) -> Iterator[str]:
@@ -174,7 +175,7 @@ def _examples(scored: Sequence[Scored]) -> Iterator[str]:
                     cells.append([f"{mode}: trace", _code(trace)])
                 read = "malformed" if s.extraction.malformed else ", ".join(_score(m, v) for m, v in s.scores.items())
                 cells.append([f"{mode}: answer", f"{_code(s.answer)} ({read})"])
-            yield from _table([_code(row_id), ""], cells)
+            yield from markdown_table([_code(row_id), ""], cells)
             yield ""
 
 
@@ -191,7 +192,3 @@ def _code(text: str) -> str:
     """Text as a code span on one line of a table, shortened; its own bars and backticks cannot end cell or span."""
     line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{line[:_CELL] + ' ...' if len(line) > _CELL else line}`" if line else "(empty)"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
