@@ -18,6 +18,7 @@ VERBS = {
     "data": "import tables of others, import-rows of training data, inspect a corpus, export it to other trainers",
     "tokenize": "text -> embedding -> RQ-KMeans -> catalog of semantic ids, with a report",
     "extend": "add a format's itemic tokens to a Qwen3 model and tokenizer",
+    "export": "a model, or an adapter and its base -> one folder to hand on: checked, with a model card; to the hub",
     "average": "several models -> one with the weighted mean of their weights",
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",
     "evaluate-layers": "what a model writes freely: items, relations, interests, the next item, language; both modes",

@@ -45,3 +45,8 @@ class StageError(OnereasonError, RuntimeError):
 
 class StorageError(OnereasonError, RuntimeError):
     """An output cannot be written: no space, no permission, or it exists already."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from onereason.data.prompt_sets import LANGUAGES, load_prompt_set
+from onereason.data.prompt_sets import LANGUAGES, language_name, load_prompt_set, own_prompt_files
 from onereason.decoding.beam import BeamResult, beam_search, check_search, search_stems
 from onereason.decoding.stems import Stems, check_prompt_lengths, eval_mode, left_pad, prefill
 from onereason.decoding.think import ThinkIds, Traces, close_traces, load_think_ids, sample_traces
@@ -266,3 +266,17 @@ def read_prompt_settings(model_dir: Path) -> dict[str, Any]:
     if language not in LANGUAGES and (model_dir / language).is_dir():
         settings = settings | {"language": str(model_dir / language)}
     return settings
+
+
+def carry_prompt_settings(model_dir: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """What another folder needs to be asked as this one: `prompt` of its manifest, and the prompt sets to copy into it.
+
+    Returns:
+        the settings, with the language by its name; place in the folder -> file. Both empty where nothing is recorded.
+    """
+    settings = read_prompt_settings(model_dir)
+    if not settings:
+        return {}, {}
+    language = settings.get("language", DEFAULT_LANGUAGE)
+    name = language_name(language)
+    return settings | {"language": name}, {f"{name}/{path.name}": path for path in own_prompt_files(language)}

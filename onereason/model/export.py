@@ -90,9 +90,12 @@ def to_plain(model: Any, source: ExportSource) -> Any:
 
 
 def to_dtype(model: Any, dtype: torch.dtype) -> Any:
-    """The model in another type, in place; `ModelError` where a weight leaves the type's range."""
-    model = model.to(dtype)
+    """The model with its weights in another type, in place; `ModelError` where one leaves the type's range.
+
+    Buffers stay: rotary frequencies are float32 in a model that is loaded in any type.
+    """
     for name, value in model.named_parameters():
+        value.data = value.data.to(dtype)
         if not torch.isfinite(value).all():
             raise ModelError(
                 f"{name} leaves the range of {str(dtype).removeprefix('torch.')}; export as bfloat16 or float32."

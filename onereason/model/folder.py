@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations import deepspeed as hf_deepspeed
 from transformers.utils import logging as hf_logging
 
-from onereason.errors import CatalogError, ModelError
+from onereason.errors import CatalogError, ModelError, first_line
 from onereason.io import MANIFEST_NAME, atomic_dir, read_json, write_json
 from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 from onereason.itemic.format import ItemicFormat
@@ -90,7 +91,7 @@ def load_model_folder(
                 folder.path, dtype=torch_dtype, attn_implementation=attn_implementation, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError, ImportError) as error:
-            raise ModelError(f"{folder.path}: the model cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(f"{folder.path}: the model cannot be loaded: {first_line(error)}") from error
     model, found = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found[problem]:
@@ -132,6 +133,15 @@ def check_weights(path: Path) -> None:
             raise ModelError(f"{file} cannot be read as weights ({error}); write the folder again.") from error
 
 
+def count_parameters(path: Path) -> int:
+    """Numbers in the folder's weights; a tied matrix is stored, and counts, once."""
+    total = 0
+    for file in weight_files(path):
+        with safe_open(file, framework="pt") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return total
+
+
 def load_tokenizer_folder(path: str | Path) -> ModelFolder:
     """Opens a model folder without its weights: tokenizer, vocabulary, catalog; `model` is None.
 
@@ -166,7 +176,7 @@ def load_tokenizer(path: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path)
     except Exception as error:  # tokenizers raises bare Exception on a malformed tokenizer.json
-        raise ModelError(f"{path}: the tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{path}: the tokenizer cannot be loaded: {first_line(error)}") from error
 
 
 def require_catalog(folder: ModelFolder) -> Catalog:
@@ -357,7 +367,3 @@ def quiet_progress() -> Iterator[None]:
         yield
     finally:
         hf_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

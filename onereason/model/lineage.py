@@ -40,7 +40,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that made a model folder: its manifest, and the data it read."""
+    """A step that made a model folder: its manifest, without the machine's paths, and the data it read."""
 
     manifest: Mapping[str, Any]
     data: tuple[DataSource, ...]
@@ -79,7 +79,7 @@ def read_lineage(folder: str | Path, started_from: str | Path | None = None) -> 
         return Lineage((), f"{_tail(Path(folder))} holds no {MANIFEST_NAME} of a stage")
     if manifest["kind"] == EXPORT:
         return _exported_lineage(manifest)
-    stage = Stage(manifest, tuple(_read_data(manifest)))
+    stage = Stage(_without_places(manifest), tuple(_read_data(manifest)))
     if manifest["kind"] == EXTENSION:
         return Lineage((stage,), "")
     before = _lineage_before(manifest, started_from)
@@ -143,8 +143,19 @@ def _read_source(name: str, folder: str, inputs: Mapping[str, str]) -> DataSourc
         if hash_file(file) != recorded:
             return DataSource(name, recorded, None, "its folder holds another file now")
         manifest = _read_manifest(file.parent)
-        return DataSource(name, recorded, manifest, "" if manifest else f"its folder holds no {MANIFEST_NAME}")
+        if manifest is None:
+            return DataSource(name, recorded, None, f"its folder holds no {MANIFEST_NAME}")
+        return DataSource(name, recorded, _without_places(manifest), "")
     return DataSource(name, None, None, "its hash is not recorded")
+
+
+def _without_places(value: Any) -> Any:
+    """Settings in which absolute paths are cut to what they are known by: a lineage is handed on."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_places(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(part) for part in value]
+    return _tail(Path(value)) if isinstance(value, str) and value.startswith("/") else value
 
 
 def _tail(path: Path) -> str:
