@@ -300,10 +300,16 @@ def require_hub(repo: str) -> None:
 
 def push(folder: Path, repo: str, private: bool) -> None:
     """Uploads the folder; `StorageError` where the hub refuses, and the folder stays."""
+    import warnings
+
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
 
     from onereason.errors import StorageError, first_line
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    warnings.filterwarnings("ignore", message=".*commit a data file")  # the catalog belongs to the model
     api = HfApi()
     try:
         api.create_repo(repo, exist_ok=True, private=private or None)

@@ -9,6 +9,7 @@ and what they lack is not checked.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,9 @@ def load_with_adapter(base: ModelFolder, path: str | Path) -> tuple[Any, torch.d
     model = load_model_folder(base.path).model
     stored = model.dtype
     try:
-        adapted = PeftModel.from_pretrained(model.float(), str(path)).eval()
+        with warnings.catch_warnings():  # of what is missing or no longer tied, which is said below, or done
+            warnings.simplefilter("ignore", UserWarning)
+            adapted = PeftModel.from_pretrained(model.float(), str(path)).eval()
     except (ValueError, KeyError, RuntimeError, IndexError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         raise ModelError(f"adapter {path} does not fit {base.path}: {reason}") from error
@@ -211,14 +214,11 @@ def _adapter_state(model: Any) -> dict[str, Tensor]:
 def merge_adapter(adapted: Any) -> Any:
     """The plain model with the adapter in its weights (PEFT's `merge_and_unload`).
 
-    Embeddings that the adapter trained apart from the output layer are no longer tied, and the model's configuration
-    says so.
+    Embeddings that were trained apart from the output layer are no longer tied; the model's configuration says so.
     """
-    model = adapted.merge_and_unload(safe_merge=True)
-    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    if model.config.tie_word_embeddings and embedding is not head and not torch.equal(embedding, head):
-        model.config.tie_word_embeddings = False
-    return model
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
+        return adapted.merge_and_unload(safe_merge=True)
 
 
 def _peft_name(name: str) -> str:
