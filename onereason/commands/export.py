@@ -55,7 +55,7 @@ class Verified:
 
 
 def run(args: argparse.Namespace) -> None:
-    from onereason.decoding.recommender import carry_prompt_settings
+    from onereason.decoding.recommender import carry_prompt_settings, read_prompt_settings
     from onereason.errors import ConfigError
     from onereason.evaluation.measurements import load_results
     from onereason.io import require_output_dir, write_text
@@ -85,10 +85,9 @@ def run(args: argparse.Namespace) -> None:
     require_output_dir(args.out, args.overwrite, [source.folder.path])
     if args.push:
         require_hub(args.push)
-    settings, extra = carry_prompt_settings(source.path)
-    if not settings:
-        settings, extra = carry_prompt_settings(source.folder.path)
-    prompts = build_prompts(source.folder, settings)
+    asked = source.path if read_prompt_settings(source.path) else source.folder.path
+    settings, extra = carry_prompt_settings(asked)
+    prompts = build_prompts(source.folder, read_prompt_settings(asked))
 
     model, stored_dtype = load_source(source)
     tokenizer = source.folder.tokenizer

@@ -102,7 +102,7 @@ def eval_results(measurements: Sequence[Measurement]) -> Iterator[EvalResult]:
                         metric_value=value,
                     )
             continue
-        digest = measurement.inputs.get("rows.jsonl", UNKNOWN)
+        digest = next((found for name, found in measurement.inputs.items() if name.endswith(".jsonl")), UNKNOWN)
         for task, table in results["tasks"].items():
             for mode, found in table["modes"].items():
                 for metric, value in found["metrics"].items():
