@@ -76,14 +76,15 @@ class CardFacts:
 
 def build_card(facts: CardFacts) -> ModelCard:
     """The card; `str` of it is the text of `README.md`."""
+    evaluated = list(eval_results(facts.measurements))
     data = ModelCardData(
         language=_languages(facts),
         license=facts.license,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["recommendation", "semantic-ids", "onereason"],
-        model_name=facts.name,
-        eval_results=list(eval_results(facts.measurements)) or None,
+        model_name=facts.name if evaluated else None,
+        eval_results=evaluated or None,
     )
     sections = [
         _head(facts),

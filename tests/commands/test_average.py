@@ -127,6 +127,22 @@ def test_copies_of_one_model_give_it_back(models, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_weights_in_several_files_are_averaged_and_hashed_alike(models, tmp_path):
+    folder = load_model_folder(models[0])
+    parts = (folder.model, folder.tokenizer, folder.vocabulary, folder.catalog)
+    save_model_folder(*parts, tmp_path / "shards", {}, max_shard_size="10KB")
+    files = sorted((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(files) > 1
+    assert run(tmp_path / "shards", models[1], "--weights", 1, 3, "--out", tmp_path / "mean") == 0
+    assert run(models[0], models[1], "--weights", 1, 3, "--out", tmp_path / "expected") == 0
+    mean, expected = stored(tmp_path / "mean"), stored(tmp_path / "expected")
+    assert all(torch.equal(mean[name], expected[name]) for name in expected)
+    manifest = json.loads((tmp_path / "mean" / "manifest.json").read_text())
+    hashes = {hashlib.sha256(file.read_bytes()).hexdigest() for file in [*files, models[1] / "model.safetensors"]}
+    assert set(manifest["inputs"].values()) == hashes
+    assert list(manifest["config"]["weights"].values()) == [0.25, 0.75]
+
+
 def test_one_model_is_in_memory_at_a_time(models, tmp_path, monkeypatch):
     alive: list[weakref.ref] = []
 
