@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from onereason.evaluation.measurements import Measurement
-    from onereason.model.export import ExportSource
+    from onereason.model.export import ExportSource, GreedyRun
     from onereason.model.folder import ModelFolder
 
 CARD_FILE = "README.md"
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="weights (default: the base's); merged in float32"
     )
-    parser.add_argument("--max-shard-size", default="1000GB", metavar="SIZE", help="of a file of weights, e.g. 5GB")
+    parser.add_argument("--max-shard-size", metavar="SIZE", help="of a file of weights, e.g. 5GB (default: one file)")
     parser.add_argument("--device", default="auto", help="where the checks run: auto, cpu, cuda, cuda:N")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
     check = parser.add_argument_group("checks")
@@ -60,20 +62,12 @@ def run(args: argparse.Namespace) -> None:
     from onereason.evaluation.measurements import load_results
     from onereason.io import require_output_dir, write_text
     from onereason.model.device import resolve_device
-    from onereason.model.export import (
-        check_shard_size,
-        compare,
-        load_source,
-        open_source,
-        require_equal,
-        to_dtype,
-        to_plain,
-        write_greedily,
-    )
-    from onereason.model.folder import DTYPES, save_model_folder, unused_row_ids
+    from onereason.model.export import check_shard_size, open_source
+    from onereason.model.folder import MAX_SHARD_SIZE, save_model_folder, stored_rows, unused_row_ids
     from onereason.model.vllm_check import find_serve_python, require_vllm
 
-    shard_size, device = check_shard_size(args.max_shard_size), resolve_device(args.device)
+    shard_size = check_shard_size(args.max_shard_size or MAX_SHARD_SIZE)
+    device = resolve_device(args.device)
     if args.private and not args.push:
         raise ConfigError("--private goes with --push; name the repository, or leave it out.")
     results = {path: load_results(path) for path in args.results}
@@ -89,27 +83,9 @@ def run(args: argparse.Namespace) -> None:
     settings, extra = carry_prompt_settings(asked)
     prompts = build_prompts(source.folder, read_prompt_settings(asked))
 
-    model, stored_dtype = load_source(source)
-    tokenizer = source.folder.tokenizer
-    unused = unused_row_ids(model.config.vocab_size, tokenizer)
-    checks: dict[str, dict[str, Any]] = {}
-    model = model.to(device)
-    expected = write_greedily(model, prompts, unused)
-    if source.adapter:
-        model = to_plain(model, source)
-        after = write_greedily(model, prompts, unused)
-        found = compare(expected, after.tokens, after.logits)
-        checks["merged"] = require_equal(found, "merging the adapter changes the model", tokenizer).to_dict()
-        expected = after
-    dtype = DTYPES[args.dtype] if args.dtype else stored_dtype
-    if dtype != model.dtype:
-        model = to_dtype(model, dtype)
-        after = write_greedily(model, prompts, unused)
-        checks["rounded"] = compare(expected, after.tokens, after.logits).to_dict()
-        expected = after
-    model = model.to("cpu")
-
-    manifest = build_export_manifest(args, source, settings, str(dtype).removeprefix("torch."), shard_size)
+    unused = unused_row_ids(stored_rows(source.folder.path), source.folder.tokenizer)
+    model, expected, checks = make_model(source, args.dtype, prompts, unused, device)
+    manifest = build_export_manifest(args, source, settings, str(model.dtype).removeprefix("torch."), shard_size)
 
     def finish(folder: Path) -> None:
         """Everything that is said of the folder, said in it; what is wrong with it is raised."""
@@ -126,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
 
     save_model_folder(
         model,
-        tokenizer,
+        source.folder.tokenizer,
         source.folder.vocabulary,
         source.folder.catalog,
         args.out,
@@ -139,6 +115,37 @@ def run(args: argparse.Namespace) -> None:
     print_checks(args.out, checks)
     if args.push:
         push(args.out, args.push, args.private)
+
+
+def make_model(
+    source: ExportSource, dtype_name: str | None, prompts: list[list[int]], unused: list[int], device: torch.device
+) -> tuple[Any, GreedyRun, dict[str, dict[str, Any]]]:
+    """The plain model in the type it is stored in, on the CPU; what it writes; and the comparisons on the way there.
+
+    Raises:
+        ModelError: merging changes what it writes, or a weight leaves the type's range.
+    """
+    from onereason.model.export import compare, load_source, require_equal, to_dtype, to_plain, write_greedily
+    from onereason.model.folder import DTYPES
+
+    model, stored_dtype = load_source(source)
+    dtype = DTYPES[dtype_name] if dtype_name else stored_dtype
+    if not source.adapter and dtype == stored_dtype:
+        model = to_dtype(model, dtype)  # nothing is merged or rounded
+    checks: dict[str, dict[str, Any]] = {}
+    model = model.to(device)
+    expected = write_greedily(model, prompts, unused)
+    if source.adapter:
+        model = to_plain(model, source)
+        merged = write_greedily(model, prompts, unused)
+        found = compare(expected, merged.tokens, merged.logits)
+        require_equal(found, "merging the adapter changes the model", source.folder.tokenizer)
+        checks["merged"], expected = found.to_dict(), merged
+    if model.dtype != dtype:
+        model = to_dtype(model, dtype)
+        rounded = write_greedily(model, prompts, unused)
+        checks["rounded"], expected = compare(expected, rounded.tokens, rounded.logits).to_dict(), rounded
+    return model.to("cpu"), expected, checks
 
 
 def build_prompts(folder: ModelFolder, settings: Mapping[str, Any]) -> list[list[int]]:
@@ -209,9 +216,16 @@ def match_results(results: Mapping[Path, Any], folder: Path, source: ExportSourc
 
 
 def check_folder(
-    folder: Path, prompts: list[list[int]], unused: list[int], expected: Any, device: Any, serve_python: Path | None
+    folder: Path,
+    prompts: list[list[int]],
+    unused: list[int],
+    expected: GreedyRun,
+    device: torch.device,
+    serve_python: Path | None,
 ) -> dict[str, dict[str, Any]]:
     """Opens the written folder, in transformers and where asked in vLLM; `ModelError` where other tokens come out."""
+    import torch
+
     from onereason.model.export import NUM_TOKENS, compare, require_equal, write_greedily
     from onereason.model.folder import load_model_folder
     from onereason.model.vllm_check import write_in_vllm
@@ -220,14 +234,17 @@ def check_folder(
     model, tokenizer = opened.model.eval(), opened.tokenizer
     again = write_greedily(model, prompts, unused)
     found = compare(expected, again.tokens, again.logits)
-    checks = {"reopened": require_equal(found, "the written folder is another model", tokenizer).to_dict()}
+    require_equal(found, "the written folder is another model", tokenizer)
+    checks = {"reopened": found.to_dict()}
     if serve_python is not None:
         ours = write_greedily(model.float(), prompts, unused)
         del opened, model
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what this process keeps, vLLM cannot have
         tokens, version = write_in_vllm(serve_python, folder, prompts, unused, NUM_TOKENS)
         found = compare(ours, tokens)
-        checks["vllm"] = require_equal(found, f"vLLM {version} reads another model", tokenizer).to_dict()
-        checks["vllm"]["version"] = version
+        require_equal(found, f"vLLM {version} reads another model", tokenizer)
+        checks["vllm"] = found.to_dict() | {"version": version}
     return checks
 
 

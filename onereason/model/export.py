@@ -207,8 +207,8 @@ def compare(expected: GreedyRun, tokens: Sequence[Sequence[int]], logits: Sequen
     )
 
 
-def require_equal(comparison: Comparison, what: str, tokenizer: Any) -> Comparison:
-    """The comparison; `ModelError` where prompts part."""
+def require_equal(comparison: Comparison, what: str, tokenizer: Any) -> None:
+    """`ModelError` where prompts part elsewhere than at a tie."""
     if comparison.first_difference is not None:
         prompt, token, ours, theirs = comparison.first_difference
         ours_text, theirs_text = tokenizer.convert_ids_to_tokens([ours, theirs])
@@ -216,4 +216,3 @@ def require_equal(comparison: Comparison, what: str, tokenizer: Any) -> Comparis
             f"{what}: {comparison.different} of {comparison.prompts} prompts go on in another way than before, e.g. "
             f"prompt {prompt + 1} at token {token + 1}: {theirs_text!r} in place of {ours_text!r}; nothing is written."
         )
-    return comparison

@@ -151,7 +151,7 @@ def load_tokenizer_folder(path: str | Path) -> ModelFolder:
     if not path.is_dir():
         raise ModelError(f"model folder {path} does not exist; make one with `onereason extend`.")
     vocabulary = ItemicVocabulary.load(path)
-    check_rows(_stored_rows(path), vocabulary, path)
+    check_rows(stored_rows(path), vocabulary, path)
     missing = next((name for name in TOKENIZER_FILES if not (path / name).is_file()), None)
     if missing:
         raise ModelError(f"{path} holds no {missing}; the model folder is incomplete, write it again.")
@@ -312,7 +312,7 @@ def check_rows(rows: int, vocabulary: ItemicVocabulary, path: Path) -> None:
         )
 
 
-def _stored_rows(path: Path) -> int:
+def stored_rows(path: Path) -> int:
     """`vocab_size` of the folder's `config.json`."""
     if not (path / CONFIG_FILE).is_file():
         raise ModelError(f"{path} holds no {CONFIG_FILE}; the model folder is incomplete, write it again.")

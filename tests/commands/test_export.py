@@ -24,6 +24,7 @@ from fake_hub import TOKEN, fake_hub
 from onereason import __file__ as package
 from onereason.cli import main
 from onereason.decoding.recommender import load_recommender, read_prompt_settings
+from onereason.errors import ConfigError
 from onereason.io import hash_file, read_json
 from onereason.itemic.catalog import Catalog
 from onereason.itemic.format import load_format
@@ -197,6 +198,17 @@ def test_another_type_in_several_files(base, tmp_path, capsys):
     assert f"| parameters | {parameters:,} |" in text
     found = load_recommender(tmp_path / "out", device="cpu")
     assert found.vocabulary.format == load_format("onereason", 2, 4) and len(found.catalog) == 12
+
+
+def test_a_folder_that_keeps_its_type_keeps_its_bytes(base, tmp_path):
+    assert export(base, "--out", tmp_path / "narrow", "--dtype", "bfloat16") == 0
+    assert export(tmp_path / "narrow", "--out", tmp_path / "again") == 0
+    ours, theirs = (tmp_path / name / "model.safetensors" for name in ("narrow", "again"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert read_json(tmp_path / "again" / "manifest.json")["checks"].keys() == {"reopened"}  # nothing was rounded
+    assert export(tmp_path / "narrow", "--out", tmp_path / "wide", "--dtype", "float32") == 0
+    wide, narrow = load_file(tmp_path / "wide" / "model.safetensors"), load_file(ours)
+    assert all(torch.equal(value, narrow[name].float()) for name, value in wide.items())
 
 
 def test_the_base_may_have_moved(trained, tmp_path, capsys):
@@ -388,7 +400,7 @@ def test_vllm_opens_the_folder_and_writes_the_same(trained, tmp_path, monkeypatc
     monkeypatch.chdir(REPOSITORY)
     try:
         require_vllm(find_serve_python())
-    except Exception as error:
+    except ConfigError as error:
         pytest.skip(str(error))
     _, adapter, _, _ = trained
     assert export(adapter, "--out", tmp_path / "out", "--check-vllm", "--dtype", "bfloat16") == 0
