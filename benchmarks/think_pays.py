@@ -4,10 +4,10 @@
     python benchmarks/think_pays.py --runs runs/beauty --seeds 0 --file recipes/configs/pipeline/beauty.yaml key=value
 
 Each seed is a pipeline of its own (world, model, training, evaluation) under `RUNS/seedS`; what is done is not run
-again, so that an interrupted table goes on. A seed's interval is the 95 % of the paired bootstrap over its users; `pooled`
-is the mean difference of all seeds, whose worlds are independent, with the interval that theirs make: 1.96 standard
-errors, each seed's taken from its own. `ahead` says whether the pooled interval is clear of zero, `ahead_in_every_seed`
-whether each seed's own is. The last line is one JSON object, which `--results` writes too.
+again, so that an interrupted table goes on. A seed's interval is the 95 % of the paired bootstrap over its users;
+`pooled` is the mean difference of all seeds, whose worlds are independent, with the interval that theirs make. `ahead`
+says whether the pooled interval is clear of zero, `ahead_in_every_seed` whether each seed's own is. The last line is
+one JSON object, which `--results` writes too.
 """
 
 from __future__ import annotations

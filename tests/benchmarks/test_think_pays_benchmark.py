@@ -22,14 +22,14 @@ def test_pooling_is_the_mean_with_the_standard_error_of_a_mean():
 
 
 def row(stage, seed, low):
-    recall = {system: {k: 0.1 * seed for k in ("1", "8", "64")} for system in ("model", "think", "race")}
+    recall = {system: dict.fromkeys(("1", "8", "64"), 0.1 * seed) for system in ("model", "think", "race")}
     difference = {"difference": low + 0.05, "low": low, "high": low + 0.1}
     return {
         "stage": stage,
         "domain": "video",
         "seed": seed,
         "recall": recall,
-        "think_minus_no_think": {k: difference for k in ("1", "8", "64")},
+        "think_minus_no_think": dict.fromkeys(("1", "8", "64"), difference),
         "traces": {"delta_loglikelihood": 0.5},
     }
 
