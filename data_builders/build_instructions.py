@@ -13,8 +13,8 @@ r"""Itemic instructions: exercises that teach to handle itemic patterns as data,
 | control | JSON only, comma separated, numbered, exactly k, upper-case keys, with or without captions |
 
 Groups take turns row by row, and the kinds of a group too. Kinds that make no sense for a catalog (domains where tokens
-name none, dates where timestamps are an order) are left out and named in the manifest. `--kinds` asks for some alone:
-`--kinds convert.to_lines` makes rows that copy a list, for models from random weights, which cannot copy yet.
+name none, dates where timestamps are an order) are left out and named in the manifest. `--kinds retrieve,convert.swap`
+asks for some kinds or groups alone.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # Eight and a half minutes on 2 CPU cores. `make demo` runs it; RUN=other/folder keeps several runs apart.
 set -euo pipefail
 RUN=${RUN:-runs/demo}
-STEPS=9
+STEPS=10
 step=0
 began=$SECONDS
 say() { step=$((step + 1)); printf '\n\033[1m[%d/%d] %s\033[0m  (%d s)\n' "$step" "$STEPS" "$1" $((SECONDS - began)); }
@@ -47,6 +47,11 @@ onereason evaluate --model "$RUN/align/model" --data "$RUN/world" --split test -
 say "One user's recommendations"
 onereason recommend --model "$RUN/align/model" --data "$RUN/world" --user u000000 --k 5
 
+say "Thinking, in short: cognition corpora -> SFT -> reinforcement -> specialists -> distillation, a few steps each"
+rm -rf "$RUN/pipeline"
+onereason pipeline recipes/configs/pipeline/demo.yaml vars.demo="$RUN" run="$RUN/pipeline"
+
 say "Done"
 echo "results: $RUN/results.json"
 echo "report:  $RUN/report.md"
+echo "stages:  $RUN/pipeline/report.md"

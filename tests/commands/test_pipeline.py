@@ -592,8 +592,8 @@ def test_a_shipped_file_says_what_its_commands_understand(path: Path, monkeypatc
                     builder.make_parser().parse_args(arguments[2:])
 
 
-def test_three_files_are_shipped() -> None:
-    assert {path.stem for path in SHIPPED} == {"tiny", "beauty", "qwen3-1.7b"}
+def test_four_files_are_shipped() -> None:
+    assert {path.stem for path in SHIPPED} == {"demo", "tiny", "beauty", "qwen3-1.7b"}
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
