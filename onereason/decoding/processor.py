@@ -65,17 +65,9 @@ class TrieLogitsProcessor(LogitsProcessor):
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Tokens `[R, T]` and their next-token scores `[R, V]` -> scores with all but admitted tokens at -inf."""
-        tables = self.trie.on(input_ids.device)
-        node, written = self._starts(input_ids)
-        for depth in range(self.trie.num_levels - 1):
-            inside = (depth < written) & (written < self.trie.num_levels)
-            place = (input_ids.shape[1] - written + depth).clamp(0, input_ids.shape[1] - 1)
-            token = input_ids.gather(1, place[:, None])[:, 0]
-            node = torch.where(inside, tables.step(node, token), node)
-        choosing = (written >= 0) & (written < self.trie.num_levels)
-        inner = node.clamp(min=0)
-        row, child = tables.expand(inner, torch.where(choosing & (node >= 0), tables.num_children(inner), 0))
-        token = tables.token[child].long()
+        root, written = self._starts(input_ids)
+        choosing, row, child = find_children(self.trie, input_ids, root, written)
+        token = self.trie.on(input_ids.device).token[child].long()
         out = torch.full_like(scores, -torch.inf)
         out[row, token] = scores[row, token]
         text = scores.index_fill(1, self._barren.to(scores.device), -torch.inf)
@@ -99,12 +91,41 @@ class TrieLogitsProcessor(LogitsProcessor):
                 raise ConfigError(f"prompt_length ({self.prompt_length}) exceeds the {width} tokens of the prompts.")
             node = roots.to(device).repeat_interleave(rows // len(roots))
             return node, torch.full((rows,), width - self.prompt_length, device=device)
-        begin = torch.as_tensor(self.trie.begin_ids, device=device)
-        tail = input_ids[:, -self.trie.num_levels :]
-        match = tail[:, :, None] == begin  # [R, up to L, roots]
-        is_begin = match.any(2)
-        place = torch.arange(tail.shape[1], device=device)
-        newest = torch.where(is_begin, place, -1).max(1).values  # [R]
-        node = match[torch.arange(rows, device=device), newest.clamp(min=0)].long().argmax(1)
-        written = torch.where(newest >= 0, tail.shape[1] - 1 - newest, -1)
-        return node, written
+        return find_open_items(self.trie, input_ids)
+
+
+def find_open_items(trie: ItemTrie, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the begin tokens in tokens `[R, T]` say: the root of the item each row is writing, and how many of its codes
+    stand (both int64 `[R]`); -1 codes where none is being written."""
+    begin = torch.as_tensor(trie.begin_ids, device=input_ids.device)
+    tail = input_ids[:, -trie.num_levels :]
+    match = tail[:, :, None] == begin  # [R, up to L, roots]
+    place = torch.arange(tail.shape[1], device=input_ids.device)
+    newest = torch.where(match.any(2), place, -1).max(1).values  # [R]
+    root = match[torch.arange(len(tail), device=input_ids.device), newest.clamp(min=0)].long().argmax(1)
+    return root, torch.where(newest >= 0, tail.shape[1] - 1 - newest, -1)
+
+
+def find_children(
+    trie: ItemTrie, input_ids: torch.Tensor, root: torch.Tensor, written: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The codes that may come next in rows whose last `written` tokens are codes behind a root.
+
+    Args:
+        input_ids: int64 `[R, T]`.
+        root, written: int64 `[R]`; rows with -1 codes, or with all of them, choose nothing.
+
+    Returns:
+        `choosing` `[R]`, True selects rows whose next token is a code; `row` and `child`, int64 `[C]`: node `child[i]`
+        may be reached from row `row[i]`. A row whose codes are no prefix of an item has no child.
+    """
+    tables, node = trie.on(input_ids.device), root
+    for depth in range(trie.num_levels - 1):
+        inside = (depth < written) & (written < trie.num_levels)
+        place = (input_ids.shape[1] - written + depth).clamp(0, input_ids.shape[1] - 1)
+        token = input_ids.gather(1, place[:, None])[:, 0]
+        node = torch.where(inside, tables.step(node, token), node)
+    choosing = (written >= 0) & (written < trie.num_levels)
+    inner = node.clamp(min=0)
+    row, child = tables.expand(inner, torch.where(choosing & (node >= 0), tables.num_children(inner), 0))
+    return choosing, row, child
