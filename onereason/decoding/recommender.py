@@ -37,12 +37,10 @@ DEFAULT_STYLE, DEFAULT_MAX_HISTORY, DEFAULT_LANGUAGE = "chat", 50, "en"
 DTYPES = ("float32", "bfloat16", "auto")
 
 
-@dataclass(frozen=True)
-class Recommender:
-    """A model, its catalog, and how its prompts are written.
+class PromptWriter:
+    """How the histories of a catalog's items become prompts; a base of whatever answers them.
 
     Attributes:
-        model: the language model, on its device.
         vocabulary: the itemic tokens' ids.
         catalog: the items.
         trie: the catalog's prefix tree.
@@ -50,12 +48,16 @@ class Recommender:
         max_history: how many of the newest items a prompt shows.
     """
 
-    model: Any
     vocabulary: ItemicVocabulary
     catalog: Catalog
     trie: ItemTrie
     prompt: RecommendationPrompt
     max_history: int
+
+    @property
+    def think_ids(self) -> ThinkIds:
+        """The tokens around a trace."""
+        raise NotImplementedError
 
     @cached_property
     def pattern_ids(self) -> np.ndarray:
@@ -69,15 +71,6 @@ class Recommender:
 
         prompt = self.prompt
         return RecommendationPrompt(prompt.tokenizer, self.vocabulary, prompt.style, "think", prompt.language)
-
-    @cached_property
-    def think_ids(self) -> ThinkIds:
-        """The tokens around a trace.
-
-        Raises:
-            ModelError: the tokenizer has no think tokens.
-        """
-        return load_think_ids(self.prompt.tokenizer, self.model.config.vocab_size)
 
     def render(self, history: np.ndarray, domain: str, mode: str = "no_think") -> list[int]:
         """The prompt of a history (item indices, oldest first).
@@ -97,6 +90,40 @@ class Recommender:
         if self.prompt.style == "plain":
             raise ConfigError("prompt style 'plain' has no think block; use style 'chat', or mode no_think.")
         return self.think_prompt.encode(patterns, domain) + self.think_ids.opening
+
+    def between(self, domain: str) -> list[int]:
+        """The tokens between a trace and the codes of its answer: what closes the trace, and the begin token."""
+        return [*self.think_ids.closing, *self.vocabulary.prefix_ids(domain)]
+
+
+@dataclass(frozen=True)
+class Recommender(PromptWriter):
+    """A model, its catalog, and how its prompts are written.
+
+    Attributes:
+        model: the language model, on its device.
+        vocabulary: the itemic tokens' ids.
+        catalog: the items.
+        trie: the catalog's prefix tree.
+        prompt: writes a history as a prompt.
+        max_history: how many of the newest items a prompt shows.
+    """
+
+    model: Any
+    vocabulary: ItemicVocabulary
+    catalog: Catalog
+    trie: ItemTrie
+    prompt: RecommendationPrompt
+    max_history: int
+
+    @cached_property
+    def think_ids(self) -> ThinkIds:  # type: ignore[override]
+        """The tokens around a trace.
+
+        Raises:
+            ModelError: the tokenizer has no think tokens.
+        """
+        return load_think_ids(self.prompt.tokenizer, self.model.config.vocab_size)
 
     def search(
         self,
@@ -178,10 +205,6 @@ class Recommender:
             )
             return traces, close_traces(stems, suffixes)
 
-    def between(self, domain: str) -> list[int]:
-        """The tokens between a trace and the codes of its answer: what closes the trace, and the begin token."""
-        return [*self.think_ids.closing, *self.vocabulary.prefix_ids(domain)]
-
     def roots(self, domains: Sequence[str]) -> torch.Tensor:
         """The trie's root of each domain, int64 `[B]`."""
         return torch.tensor([self.trie.root_of(domain) for domain in domains], device=self.model.device)
@@ -216,13 +239,7 @@ def load_recommender(
     from onereason.model.precision import has_fast_bfloat16
 
     model_dir = Path(model_dir)
-    recorded = read_prompt_settings(model_dir)
-    style = style or recorded.get("style", DEFAULT_STYLE)
-    max_history = recorded.get("max_history", DEFAULT_MAX_HISTORY) if max_history is None else max_history
-    language = language or recorded.get("language", DEFAULT_LANGUAGE)
-    load_prompt_set("recommendation", language)
-    if max_history < 1:
-        raise ConfigError(f"max_history must be at least 1, got {max_history}.")
+    style, max_history, language = resolve_prompt_settings(model_dir, style, max_history, language)
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not known; use {' or '.join(DTYPES)}.")
     found_device = resolve_device(device)
@@ -240,6 +257,20 @@ def load_recommender(
         RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style, language=language),
         max_history,
     )
+
+
+def resolve_prompt_settings(
+    model_dir: Path, style: str | None, max_history: int | None, language: str | None
+) -> tuple[str, int, str]:
+    """Style, history and language of a folder's prompts: as given, else as it records them, else the defaults."""
+    recorded = read_prompt_settings(model_dir)
+    style = style or recorded.get("style", DEFAULT_STYLE)
+    max_history = recorded.get("max_history", DEFAULT_MAX_HISTORY) if max_history is None else max_history
+    language = language or recorded.get("language", DEFAULT_LANGUAGE)
+    load_prompt_set("recommendation", language)
+    if max_history < 1:
+        raise ConfigError(f"max_history must be at least 1, got {max_history}.")
+    return style, max_history, language
 
 
 def read_prompt_settings(model_dir: Path) -> dict[str, Any]:
