@@ -116,7 +116,12 @@ class RemoteRecommender(PromptWriter):
         seeds: Sequence[Sequence[int | Sequence[int]]],
         sampling: SamplingConfig | None = None,
     ) -> Traces:
-        """One trace a seed behind each prompt, which ends inside an open think block; see `Traces`."""
+        """One trace a seed behind each prompt, which ends inside an open think block; see `Traces`.
+
+        Log-probabilities are over all tokens but those that are never drawn (`<think>`, and rows of the model's head
+        that are no token), which in process are counted in: a difference of their share, next to nothing in a model
+        that was trained.
+        """
         sampling = sampling or SamplingConfig()
         ids, num = self.think_ids, len(seeds[0])
         stops = [ids.closing[0], *ids.stops]
@@ -126,6 +131,7 @@ class RemoteRecommender(PromptWriter):
             "top_k": sampling.top_k or -1,
             "top_p": sampling.top_p,
             "stop_token_ids": stops,
+            "logit_bias": {str(ids.opening[0]): -100.0},  # as in process, where it is never drawn
             "ignore_eos": True,
             "logprobs": 1,
             "return_token_ids": True,

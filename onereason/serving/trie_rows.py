@@ -106,13 +106,21 @@ def _leaf_items(trie: ItemTrie, tokens: Sequence[int], name: str) -> np.ndarray:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def mask_logits(logits: torch.Tensor, rows: Mapping[int, RowRequest]) -> torch.Tensor:
+def mask_logits(
+    logits: torch.Tensor, rows: Mapping[int, RowRequest], unused: torch.Tensor | None = None
+) -> torch.Tensor:
     """Closes, in place, the tokens that rows of `[R, V]` may not write next; returns the same tensor.
+
+    `unused`, ids of rows of the model's head that are no token, are closed to every row but those under `score`.
 
     A row that writes an item keeps the codes that lead to an item it may get. Where no such code is left (the prompt's
     codes are no prefix of any item, or the lists leave none), and for what is left out under `score`, the probability
     stands on the rest token (`rest_token`): a client that meets it knows that there is no item, and no item is made up.
     """
+    if unused is not None and len(unused):
+        open_rows = [number for number in range(len(logits)) if number not in rows or rows[number].mode != SCORE]
+        place = torch.tensor(open_rows, device=logits.device, dtype=torch.long)
+        logits[place] = logits[place].index_fill(1, unused, -torch.inf)
     by_trie: dict[int, list[int]] = {}
     for number, request in rows.items():
         if request.mode != FREE:

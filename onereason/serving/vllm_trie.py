@@ -11,14 +11,14 @@ by step. A request chooses by `vllm_xargs`; every key may be left out:
 |---|---|---|
 | `items` | `legal` (default) | behind a begin token, the codes of an item of that domain; all other text is free |
 | | `score` | the same, and what is admitted keeps its probability among all tokens |
-| | `free` | nothing is held back, e.g. for rollouts whose log-probabilities must be the policy's own |
+| | `free` | no item is held back, e.g. for rollouts whose log-probabilities must be the policy's own |
 | `deny`, `allow` | token ids | patterns (begin token where there is one, then codes): never admitted, or alone |
 | `written` | a number | formats without begin tokens: codes of the item being written at the end of the prompt |
 
 Under `score` the probability of all that is left out stands on one token that is no code, so that log-probabilities of
 `processed_logprobs` are those of the in-process search, where a plain mask would renormalise them. The catalog is that
 of the model folder, or of the folder in the environment variable `ONEREASON_CATALOG`; where its files are replaced, the
-new one is used for the requests that come after.
+new one is used for the requests that come after. Rows of the head that are no token are closed to all but `score`.
 
 Runs in the serving environment alone: nothing else of the toolkit imports it.
 """
@@ -34,6 +34,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
 
 from onereason.errors import ConfigError
 from onereason.itemic.vocabulary import ItemicVocabulary
+from onereason.model.folder import load_tokenizer, unused_row_ids
 from onereason.serving.trie_rows import RowRequest, check_options, mask_logits, read_request
 from onereason.serving.trie_watch import CatalogWatch
 
@@ -56,6 +57,8 @@ class TrieProcessor(LogitsProcessor):
         folder = Path(os.environ.get(CATALOG_VARIABLE) or model)
         self.watch = CatalogWatch(folder, ItemicVocabulary.load(model)).start()
         self.rows: dict[int, RowRequest] = {}
+        unused = unused_row_ids(vllm_config.model_config.get_vocab_size(), load_tokenizer(model))
+        self.unused = torch.tensor(unused, dtype=torch.long, device=device)
 
     def is_argmax_invariant(self) -> bool:
         return False
@@ -80,4 +83,4 @@ class TrieProcessor(LogitsProcessor):
                 self.rows[source] = displaced
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        return mask_logits(logits, self.rows)
+        return mask_logits(logits, self.rows, self.unused)

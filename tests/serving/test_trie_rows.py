@@ -134,6 +134,15 @@ def test_free_rows_and_requests_that_keep_their_catalog():
     assert set(torch.nonzero(logits[2] > -torch.inf)[:, 0].tolist()) == {int(ITEMS[0, 0])}
 
 
+def test_rows_of_the_head_that_are_no_token():
+    logits, unused = torch.zeros(3, VOCAB), torch.tensor([VOCAB - 1])
+    requests = {0: read_request(TRIE, {}, [1], []), 1: read_request(TRIE, {"items": "score"}, [BEGIN[0]], [])}
+    mask_logits(logits, requests, unused)
+    assert (logits[[0, 2], VOCAB - 1] == -torch.inf).all() and torch.isfinite(logits[2, : VOCAB - 1]).all()
+    code = int(ITEMS[ROOTS == 0][0, 0])
+    assert logits[1].log_softmax(-1)[code] == pytest.approx(-np.log(VOCAB), abs=1e-5)  # counted in where it is scored
+
+
 def test_formats_without_begin_tokens_say_how_many_codes_stand():
     trie = build_trie(ITEMS)
     logits = torch.randn(3, VOCAB)
