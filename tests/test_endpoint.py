@@ -68,6 +68,14 @@ def test_what_is_sent(ask, monkeypatch):
         assert "Authorization" not in server.headers[1]
 
 
+def test_what_a_server_says_of_itself(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    with ChatServer(in_turn(Reply(503, "busy"), OK)) as server:
+        assert endpoint_of(server.url, key_env="MY_KEY").get("models") == {"ok": 1}
+        assert server.paths == ["/v1/models"] * 2 and server.payloads == [{}] * 2
+        assert server.headers[1]["Authorization"] == "Bearer secret"
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
 def test_a_busy_server_is_asked_again(ask, status):
     with ChatServer(in_turn(Reply(status, "busy"), OK)) as server:
