@@ -102,11 +102,7 @@ class Recommender(PromptWriter):
 
     Attributes:
         model: the language model, on its device.
-        vocabulary: the itemic tokens' ids.
-        catalog: the items.
-        trie: the catalog's prefix tree.
-        prompt: writes a history as a prompt.
-        max_history: how many of the newest items a prompt shows.
+        vocabulary, catalog, trie, prompt, max_history: see `PromptWriter`.
     """
 
     model: Any
