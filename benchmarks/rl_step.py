@@ -64,12 +64,12 @@ def build_world(shape: dict[str, int]):
     if torch.cuda.is_available():
         model.cuda()
     recommender = Recommender(
-        model,
         vocabulary,
         catalog,
         build_catalog_trie(catalog, vocabulary),
         RecommendationPrompt(tokenizer, vocabulary),
         shape["history"],
+        model,
     )
     histories = [rng.integers(0, len(names), shape["history"]) for _ in range(shape["prompts"])]
     return recommender, histories

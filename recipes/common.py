@@ -258,12 +258,12 @@ def build_validation(
     split = split_leave_one_out(timelines)
     evaluation = selection.evaluation(seed)
     recommender = Recommender(
-        folder.model,
         folder.vocabulary,
         catalog,
         build_catalog_trie(catalog, folder.vocabulary),
         RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=selection.prompt, language=selection.language),
         selection.max_history,
+        folder.model,
     )
     queries = build_problem(catalog, timelines, split, evaluation, selection.max_history).queries
     render_prompts(recommender, queries, evaluation.generated_modes, evaluation.generation)  # refuses too long ones

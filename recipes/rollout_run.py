@@ -67,7 +67,7 @@ def build_recommender(folder: ModelFolder, config: RolloutRunConfig) -> Recommen
     catalog = require_catalog(folder)
     trie = build_catalog_trie(catalog, folder.vocabulary)
     prompt = RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=config.prompt, language=config.language)
-    return Recommender(folder.model, folder.vocabulary, catalog, trie, prompt, config.max_history)
+    return Recommender(folder.vocabulary, catalog, trie, prompt, config.max_history, folder.model)
 
 
 def load_prompts(config: RolloutRunConfig, recommender: Recommender) -> Prompts:

@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int | None:
     asked = {"style": args.prompt, "max_history": args.max_history, "language": args.language}
     recommender: Recommender | RemoteRecommender
     if args.base_url is not None:
+        if args.dtype is not None or args.device != "auto":
+            raise ConfigError("--dtype and --device are the server's where --base-url is given; leave them out.")
         from onereason.serving.remote import connect
 
         recommender = connect(args.base_url, args.model, **asked)

@@ -32,11 +32,13 @@ from onereason.model.sampling import SamplingConfig
 if TYPE_CHECKING:
     from onereason.data.prompts import RecommendationPrompt
     from onereason.itemic.filters import NodeFilter
+    from onereason.model.folder import ModelFolder
 
 DEFAULT_STYLE, DEFAULT_MAX_HISTORY, DEFAULT_LANGUAGE = "chat", 50, "en"
 DTYPES = ("float32", "bfloat16", "auto")
 
 
+@dataclass(frozen=True)
 class PromptWriter:
     """How the histories of a catalog's items become prompts; a base of whatever answers them.
 
@@ -55,9 +57,18 @@ class PromptWriter:
     max_history: int
 
     @property
+    def vocab_size(self) -> int:
+        """Rows of the model's head, as far as they are known here: those that are tokens."""
+        return len(self.prompt.tokenizer)
+
+    @cached_property
     def think_ids(self) -> ThinkIds:
-        """The tokens around a trace."""
-        raise NotImplementedError
+        """The tokens around a trace.
+
+        Raises:
+            ModelError: the tokenizer has no think tokens.
+        """
+        return load_think_ids(self.prompt.tokenizer, self.vocab_size)
 
     @cached_property
     def pattern_ids(self) -> np.ndarray:
@@ -102,24 +113,13 @@ class Recommender(PromptWriter):
 
     Attributes:
         model: the language model, on its device.
-        vocabulary, catalog, trie, prompt, max_history: see `PromptWriter`.
     """
 
     model: Any
-    vocabulary: ItemicVocabulary
-    catalog: Catalog
-    trie: ItemTrie
-    prompt: RecommendationPrompt
-    max_history: int
 
-    @cached_property
-    def think_ids(self) -> ThinkIds:  # type: ignore[override]
-        """The tokens around a trace.
-
-        Raises:
-            ModelError: the tokenizer has no think tokens.
-        """
-        return load_think_ids(self.prompt.tokenizer, self.model.config.vocab_size)
+    @property
+    def vocab_size(self) -> int:
+        return self.model.config.vocab_size
 
     def search(
         self,
@@ -230,8 +230,7 @@ def load_recommender(
         CatalogError, FormatError: it has no catalog, or one of another format.
         ConfigError: an unknown device, type or language, or `max_history` below 1.
     """
-    from onereason.data.prompts import RecommendationPrompt
-    from onereason.model.folder import load_model_folder, require_catalog
+    from onereason.model.folder import load_model_folder
     from onereason.model.precision import has_fast_bfloat16
 
     model_dir = Path(model_dir)
@@ -244,12 +243,19 @@ def load_recommender(
     if dtype == "auto":
         dtype = "bfloat16" if has_fast_bfloat16() else "float32"
     folder = load_model_folder(model_dir, dtype=dtype, device=found_device)
+    return Recommender(**vars(write_prompts(folder, style, max_history, language)), model=folder.model.eval())
+
+
+def write_prompts(folder: ModelFolder, style: str, max_history: int, language: str) -> PromptWriter:
+    """What writes prompts for an opened model folder; `CatalogError` where it has no catalog."""
+    from onereason.data.prompts import RecommendationPrompt
+    from onereason.model.folder import require_catalog
+
     catalog = require_catalog(folder)
-    return Recommender(
-        folder.model.eval(),
+    return PromptWriter(
         folder.vocabulary,
         catalog,
-        load_or_build_catalog_trie(model_dir, catalog, folder.vocabulary),
+        load_or_build_catalog_trie(folder.path, catalog, folder.vocabulary),
         RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style, language=language),
         max_history,
     )

@@ -12,24 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
-from onereason.data.prompts import RecommendationPrompt
 from onereason.decoding.beam import BeamResult
-from onereason.decoding.recommender import PromptWriter, resolve_prompt_settings
-from onereason.decoding.think import ThinkIds, Traces, load_think_ids
+from onereason.decoding.recommender import PromptWriter, resolve_prompt_settings, write_prompts
+from onereason.decoding.think import Traces
 from onereason.endpoint import Endpoint, EndpointMalformed
 from onereason.errors import ConfigError
-from onereason.itemic.catalog import Catalog
-from onereason.itemic.trie import ItemTrie
-from onereason.itemic.trie_file import load_or_build_catalog_trie
-from onereason.itemic.vocabulary import ItemicVocabulary
-from onereason.model.folder import load_tokenizer_folder, require_catalog
+from onereason.model.folder import load_tokenizer_folder
 from onereason.model.sampling import SamplingConfig
 
 if TYPE_CHECKING:
@@ -50,20 +44,9 @@ class RemoteRecommender(PromptWriter):
 
     Attributes:
         endpoint: the server and the name of the model.
-        vocabulary, catalog, trie, prompt, max_history: see `PromptWriter`.
     """
 
     endpoint: Endpoint
-    vocabulary: ItemicVocabulary
-    catalog: Catalog
-    trie: ItemTrie
-    prompt: RecommendationPrompt
-    max_history: int
-
-    @cached_property
-    def think_ids(self) -> ThinkIds:  # type: ignore[override]
-        tokenizer = self.prompt.tokenizer
-        return load_think_ids(tokenizer, len(tokenizer))
 
     def search(
         self,
@@ -292,18 +275,10 @@ def connect(
     if (model is None and len(served) != 1) or (model is not None and model not in served):
         wanted = "one of them has to be named" if model is None else f"{model!r} is not among them"
         raise ConfigError(f"{base_url} serves {', '.join(served) or 'nothing'}; {wanted}.")
-    model_dir = Path(model_dir)
-    style, max_history, language = resolve_prompt_settings(model_dir, style, max_history, language)
-    folder = load_tokenizer_folder(model_dir)
-    catalog = require_catalog(folder)
-    return RemoteRecommender(
-        Endpoint(base_url, model or served[0], timeout_seconds=timeout_seconds),
-        folder.vocabulary,
-        catalog,
-        load_or_build_catalog_trie(model_dir, catalog, folder.vocabulary),
-        RecommendationPrompt(folder.tokenizer, folder.vocabulary, style=style, language=language),
-        max_history,
-    )
+    settings = resolve_prompt_settings(Path(model_dir), style, max_history, language)
+    writer = write_prompts(load_tokenizer_folder(model_dir), *settings)
+    endpoint = Endpoint(base_url, model or served[0], timeout_seconds=timeout_seconds)
+    return RemoteRecommender(**vars(writer), endpoint=endpoint)
 
 
 def _at_once(ask: Callable[[Question], Reply], asked: Sequence[Question]) -> list[Reply]:

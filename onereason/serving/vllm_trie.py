@@ -35,8 +35,8 @@ from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
 from onereason.errors import ConfigError
 from onereason.itemic.vocabulary import ItemicVocabulary
 from onereason.model.folder import load_tokenizer, unused_row_ids
+from onereason.serving.catalog_watch import CatalogWatch
 from onereason.serving.trie_rows import RowRequest, check_options, mask_logits, read_request
-from onereason.serving.trie_watch import CatalogWatch
 
 CATALOG_VARIABLE = "ONEREASON_CATALOG"
 

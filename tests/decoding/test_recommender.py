@@ -53,7 +53,7 @@ def recommender() -> Recommender:
     model, tokenizer, vocabulary = extend_model(model, tokenizer, FORMAT, init="copy_default")
     prompt = RecommendationPrompt(tokenizer, vocabulary)
     trie = build_catalog_trie(catalog, vocabulary)
-    return Recommender(model.double().eval(), vocabulary, catalog, trie, prompt, max_history=50)
+    return Recommender(vocabulary, catalog, trie, prompt, 50, model.double().eval())
 
 
 def few_tokens(recommender: Recommender, kept: list[int]) -> ThinkIds:

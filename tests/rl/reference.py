@@ -34,7 +34,7 @@ def build_recommender(format: ItemicFormat = FORMAT) -> Recommender:
     model, tokenizer, vocabulary = extend_model(model, tokenizer, format, init="copy_default")
     prompt = RecommendationPrompt(tokenizer, vocabulary)
     trie = build_catalog_trie(catalog, vocabulary)
-    return Recommender(model.double().eval(), vocabulary, catalog, trie, prompt, max_history=50)
+    return Recommender(vocabulary, catalog, trie, prompt, 50, model.double().eval())
 
 
 @torch.no_grad()

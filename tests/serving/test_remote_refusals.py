@@ -52,6 +52,13 @@ def test_several_models_or_none(model_dir):
             connect(server.url, model_dir)
 
 
+def test_what_is_the_servers_to_say(model_dir, capsys):
+    asked = ["recommend", "--model", str(model_dir), "--items", "i01", "--base-url", "http://127.0.0.1:9/v1"]
+    for more in (["--dtype", "bfloat16"], ["--device", "cpu"]):
+        assert main([*asked, *more]) == 2
+        assert "are the server's where --base-url is given" in capsys.readouterr().err
+
+
 def test_nobody_there_is_one_line_and_exit_code_2(model_dir, capsys):
     url = f"http://127.0.0.1:{free_port()}/v1"
     assert main(["recommend", "--model", str(model_dir), "--items", "i01", "--base-url", url]) == 2

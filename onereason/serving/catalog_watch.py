@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from onereason.errors import OnereasonError
 from onereason.itemic.catalog import CATALOG_META, CATALOG_TABLE, Catalog
 from onereason.itemic.live import CatalogSnapshot, LiveCatalog
 from onereason.itemic.trie_file import load_or_build_catalog_trie
@@ -30,19 +28,15 @@ class CatalogWatch:
     Attributes:
         folder: of the catalog (or a model folder).
         live: the catalog in use.
-        failures: how many catalogs were refused; the newest reason is in `problem`.
         problem: why the newest catalog in the folder is not in use, None where it is.
     """
 
-    def __init__(
-        self, folder: Path, vocabulary: ItemicVocabulary, on_swap: Callable[[CatalogSnapshot], None] | None = None
-    ):
+    def __init__(self, folder: Path, vocabulary: ItemicVocabulary):
         """Reads the catalog; raises what `Catalog.load` and the trie raise."""
-        self.folder, self.vocabulary, self.on_swap = folder, vocabulary, on_swap
+        self.folder, self.vocabulary = folder, vocabulary
         self._stamp = read_stamp(folder)
         catalog = Catalog.load(folder)
         self.live = LiveCatalog(catalog, load_or_build_catalog_trie(folder, catalog, vocabulary))
-        self.failures = 0
         self.problem: str | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -71,15 +65,13 @@ class CatalogWatch:
         try:
             catalog = Catalog.load(self.folder)
             self.live.swap(catalog, load_or_build_catalog_trie(self.folder, catalog, self.vocabulary))
-        except OnereasonError as error:
-            self.failures, self.problem = self.failures + 1, str(error)
+        except Exception as error:  # whatever it is: a thread that ends would follow no further catalog
+            self.problem = str(error)
             logging.getLogger(__name__).error(
                 "catalog %s is not used, the one before keeps serving: %s", self.folder, error
             )
             return False
         self.problem = None
-        if self.on_swap is not None:
-            self.on_swap(self.current)
         return True
 
     def _follow(self) -> None:
