@@ -2,7 +2,7 @@
 
     python vllm_greedy.py REQUEST.json RESPONSE.json
 
-It stands alone: vLLM lives in an environment without the toolkit. The request holds `model` (a folder), `prompts`
+It stands alone: the environment that has vLLM need not have the toolkit. The request holds `model` (a folder), `prompts`
 (lists of token ids), `num_tokens` and `unused` (ids that are never chosen); the response `tokens` and `version`.
 """
 
