@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole road on the simulated world: raw interactions -> itemic tokens -> warm-up -> alignment -> ranked items.
-# Eight and a half minutes on 2 CPU cores. `make demo` runs it; RUN=other/folder keeps several runs apart.
+# Ten minutes on 2 CPU cores. `make demo` runs it; RUN=other/folder keeps several runs apart.
 set -euo pipefail
 RUN=${RUN:-runs/demo}
 STEPS=10
