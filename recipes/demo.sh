@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole road on the simulated world: raw interactions -> itemic tokens -> warm-up -> alignment -> ranked items.
+# The whole road on the simulated world: raw interactions -> itemic tokens -> warm-up -> alignment -> ranked items, then
+# what follows in a short pipeline: SFT, reinforcement, specialists, distillation.
 # Ten minutes on 2 CPU cores. `make demo` runs it; RUN=other/folder keeps several runs apart.
 set -euo pipefail
 RUN=${RUN:-runs/demo}
