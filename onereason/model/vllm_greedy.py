@@ -2,8 +2,9 @@
 
     python vllm_greedy.py REQUEST.json RESPONSE.json
 
-It stands alone: the environment that has vLLM need not have the toolkit. The request holds `model` (a folder), `prompts`
-(lists of token ids), `num_tokens` and `unused` (ids that are never chosen); the response `tokens` and `version`.
+It stands alone: the environment that has vLLM need not have the toolkit. The request holds `model` (a folder),
+`prompts` (lists of token ids), `num_tokens` and `unused` (ids that are never chosen); the response `tokens` and
+`version`.
 """
 
 from __future__ import annotations
